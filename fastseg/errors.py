@@ -1,0 +1,69 @@
+"""The one family of errors a user can cause, and the spelling help they share.
+
+Every message says what was given (with its file or key), what is allowed, and what to do next. The CLI prints
+these without a traceback; anything else is a defect of fastseg.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class FastsegError(Exception):
+    """A mistake in input, configuration or environment that the user can mend."""
+
+
+class UnknownNameError(FastsegError, ValueError):
+    """A name that is not in a registry, or an argument that a builder does not take."""
+
+
+class ConfigError(FastsegError, ValueError):
+    """A configuration file or override that does not fit the schema."""
+
+
+class DataError(FastsegError, ValueError):
+    """A data set whose files, lists or sizes do not fit together."""
+
+
+class ImageReadError(DataError):
+    """An image that cannot be decoded, or is refused (size, mode)."""
+
+
+class LabelError(DataError):
+    """A label map with values, mode or size that the data set does not define."""
+
+
+class MissingFileError(DataError, FileNotFoundError):
+    """A file or folder that does not exist."""
+
+    def __str__(self) -> str:  # FileNotFoundError would format (errno, text) tuples
+        return str(self.args[0]) if self.args else ""
+
+
+class CheckpointError(FastsegError):
+    """A checkpoint or weights file that is damaged, unsafe or made for something else."""
+
+
+class OutputError(FastsegError):
+    """A result that cannot be written without overwriting or leaving the output folder."""
+
+
+class DistributedError(FastsegError):
+    """Processes that cannot work together: backend, batch split, norm kind."""
+
+
+class MissingPackageError(FastsegError, ImportError):
+    """An optional package that the requested feature needs."""
+
+
+def suggest(name: str, allowed: Iterable[str]) -> str:
+    """End of an error sentence: the nearest spelling of `name`, and everything allowed (when that is short)."""
+    names = sorted(allowed)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    parts = []
+    if near:
+        parts.append(f"did you mean {' or '.join(map(repr, near))}?")
+    if names and (not near or len(names) <= 12):
+        parts.append(f"allowed: {', '.join(names)}")
+    return "; ".join(parts) if parts else "nothing is registered"

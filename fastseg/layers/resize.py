@@ -1,0 +1,30 @@
+"""The library's only interpolation of tensors. It imports nothing of fastseg, so that every rank may use it."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def resize(
+    x: Tensor,
+    size: tuple[int, int] | None = None,
+    *,
+    like: Tensor | None = None,
+    align_corners: bool = False,
+    mode: str = "bilinear",
+) -> Tensor:
+    """Resize maps (N,C,h,w) to `size` = (H, W), or to the height and width of `like`.
+
+    `mode` is 'bilinear' or 'nearest'; `align_corners` counts for 'bilinear' only. A map that has the size already
+    is returned as it is. Raises ValueError unless exactly one of `size` and `like` is given.
+    """
+    if (size is None) == (like is None):
+        raise ValueError("resize needs exactly one of size=(height, width) and like=tensor")
+    if like is not None:
+        size = (like.shape[-2], like.shape[-1])
+    if tuple(x.shape[-2:]) == size:
+        return x
+    if mode == "nearest":
+        return F.interpolate(x, size=size, mode="nearest")
+    return F.interpolate(x, size=size, mode=mode, align_corners=align_corners)

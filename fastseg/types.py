@@ -1,0 +1,137 @@
+"""The vocabulary: what every part of fastseg may expect of every other.
+
+N batch, C channels, K classes, H W pixels of the image, h w pixels of a map at some stride.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from fastseg.layers.resize import resize
+
+IGNORE_INDEX = 255
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class FeatureInfo:
+    """One feature map of a backbone: its channels, and its stride in pixels of the image."""
+
+    channels: int
+    stride: int
+
+
+class SegOutput(NamedTuple):
+    """What a network returns in both modes.
+
+    `logits` (N,K,h,w) stand at the network's own output stride. `aux` maps names to (N,K,h,w) logits: exactly the
+    model's `aux_names` in training, empty in eval.
+    """
+
+    logits: Tensor
+    aux: dict[str, Tensor]
+
+
+class Backbone(nn.Module, ABC):
+    """A feature extractor. `feature_info` describes the maps that `forward` returns, finest first."""
+
+    feature_info: tuple[FeatureInfo, ...]
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Images (N,3,H,W) -> maps; map i has `ceil(H/stride) x ceil(W/stride)` pixels."""
+
+
+class Head(nn.Module, ABC):
+    """Features -> logits at the head's own stride. A head never resizes to the image."""
+
+    @abstractmethod
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Maps, finest first -> logits (N,K,h,w)."""
+
+
+class SegModel(nn.Module, ABC):
+    """A whole network: normalised images (N,3,H,W) of any H, W >= 1 -> SegOutput.
+
+    Auxiliary heads live in `aux_heads`, under their names, and run in training only.
+    """
+
+    num_classes: int
+    aux_heads: nn.ModuleDict
+    align_corners: bool = False
+
+    @property
+    def aux_names(self) -> tuple[str, ...]:
+        """Names of the auxiliary outputs in training, as configs and logs spell them."""
+        return tuple(self.aux_heads.keys())
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> SegOutput:
+        """Normalised images (N,3,H,W) -> logits at the network's stride, and auxiliary logits in training."""
+
+    def predict_logits(self, images: Tensor) -> Tensor:
+        """Normalised images (N,3,H,W) -> logits (N,K,H,W), resized bilinearly.
+
+        For losses and research; where only labels are wanted, `ops.upsample_argmax` never builds this map.
+        """
+        return resize(self(images).logits, like=images, align_corners=self.align_corners)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From a uint8 RGB image to what the network was trained on. Travels with every checkpoint and weights file.
+
+    `mean` and `std` are in units of 0..1 and in the order of `channel_order` ('rgb' or 'bgr'). `input_scale`
+    enlarges (> 1) or shrinks the image before the network; labels always come back at the image's own size.
+    """
+
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    channel_order: str = "rgb"
+    input_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """The classes of a data set. `palette[i]` is the RGB colour of class i, `official_ids[i]` its id in raw files."""
+
+    name: str
+    class_names: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    official_ids: tuple[int, ...] = ()
+    ignore_index: int = IGNORE_INDEX
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled image: the paths that an adapter found."""
+
+    image: Path
+    label: Path
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """Published weights: where they are, what they expect, what they know, what they reach and under which terms."""
+
+    model: str
+    name: str
+    file: str
+    sha256: str
+    dataset: DatasetInfo
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    model_args: dict[str, object] = field(default_factory=dict)
+    metric_published: str = ""
+    metric_measured: str = ""
+    licence: str = ""

@@ -66,6 +66,7 @@ class SegModel(nn.Module, ABC):
     num_classes: int
     aux_heads: nn.ModuleDict
     align_corners: bool = False
+    weights_info: WeightsInfo | None = None  # set by whoever loads weights: classes, preprocessing, licence
 
     @property
     def aux_names(self) -> tuple[str, ...]:

@@ -1,0 +1,6 @@
+"""Image-sized work around a network, one function each: normalise, and logits to labels."""
+
+from fastseg.ops.normalize import normalize_images
+from fastseg.ops.upsample_argmax import upsample_argmax
+
+__all__ = ["normalize_images", "upsample_argmax"]

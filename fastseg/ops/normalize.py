@@ -1,0 +1,30 @@
+"""From decoded images to what the network was trained on."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fastseg.errors import ConfigError
+from fastseg.layers.resize import resize
+from fastseg.types import Preprocessing
+
+
+def normalize_images(images: Tensor, preprocessing: Preprocessing, *, scale: float | None = None) -> Tensor:
+    """uint8 RGB images (N,H,W,3) -> float32 network input (N,3,H',W') on the same device, channels last in memory.
+
+    `scale` is the factor from the image to the network input, `preprocessing.input_scale` unless given; each side
+    becomes `max(1, round(side * scale))`. Raises ConfigError for an unknown channel order.
+    """
+    if preprocessing.channel_order not in ("rgb", "bgr"):
+        raise ConfigError(f"channel_order is {preprocessing.channel_order!r}; allowed: 'rgb', 'bgr'")
+    if preprocessing.channel_order == "bgr":
+        images = images.flip(-1)
+    mean = torch.tensor(preprocessing.mean, device=images.device) * 255
+    std = torch.tensor(preprocessing.std, device=images.device) * 255
+    x = ((images.to(torch.float32) - mean) / std).permute(0, 3, 1, 2)  # a view: NHWC memory is channels_last
+    factor = preprocessing.input_scale if scale is None else scale
+    if factor != 1:
+        height, width = images.shape[1:3]
+        x = resize(x, (max(1, round(height * factor)), max(1, round(width * factor))))
+    return x

@@ -1,0 +1,109 @@
+"""The `fastseg` command: a table from command to module.
+
+Each module has `SUMMARY`, `add_arguments(parser)` and `run(args) -> exit code`, and imports what is heavy inside `run`,
+so that help and spelling mistakes answer at once.
+
+Exit codes: 0 well, 1 some inputs failed, 2 the request cannot be met as given, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from fastseg.cli import demo, env, evaluate, models, predict, train
+from fastseg.errors import FastsegError, UnknownNameError, suggest
+from fastseg.version import __version__
+
+COMMANDS: dict[str, ModuleType] = {
+    "train": train,
+    "eval": evaluate,
+    "predict": predict,
+    "models": models,
+    "demo": demo,
+    "env": env,
+}
+FAILED, INTERRUPTED, BROKEN_PIPE = 2, 130, 141  # the shell's numbers for SIGINT and SIGPIPE
+
+
+class _Parser(argparse.ArgumentParser):
+    """Mistakes in arguments are FastsegErrors like any other: one line, no usage block."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UnknownNameError(f"{message} (`{self.prog} --help` explains)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line (`sys.argv` unless given) and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    try:
+        code = _dispatch([argument for argument in arguments if argument != "--debug"])
+        sys.stdout.flush()
+    except FastsegError as error:
+        if debug:
+            raise
+        print(f"fastseg: error: {_rank()}{' '.join(str(error).split())}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("fastseg: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # whoever read our output has gone; the interpreter would complain once more when it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    return code
+
+
+def _dispatch(arguments: list[str]) -> int:
+    name = arguments[0] if arguments else "--help"
+    if name.startswith("-"):
+        _overview().parse_args([name])
+        raise AssertionError("help and version have ended the program")
+    if name not in COMMANDS:
+        raise UnknownNameError(f"unknown command {name!r}; {suggest(name, COMMANDS)}")
+    parser = _command_parser(name)
+    # intermixed: `key=value` and input files may stand before and after options
+    args, unknown = parser.parse_known_intermixed_args(arguments[1:])
+    if unknown:
+        options = [option for action in parser._actions for option in action.option_strings]
+        raise UnknownNameError(f"fastseg {name} has no option {unknown[0]!r}; {suggest(unknown[0], options)}")
+    return COMMANDS[name].run(args)
+
+
+def _overview() -> _Parser:
+    table = "\n".join(f"  {name:<9} {module.SUMMARY}" for name, module in COMMANDS.items())
+    parser = _Parser(
+        prog="fastseg",
+        usage="fastseg COMMAND ...",
+        description="Real-time semantic segmentation: train, evaluate and predict at any image size.",
+        epilog=f"commands:\n{table}\n\n`fastseg COMMAND --help` shows a command's options and examples.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"fastseg {__version__}")
+    return parser
+
+
+def _command_parser(name: str) -> _Parser:
+    module = COMMANDS[name]
+    parser = _Parser(
+        prog=f"fastseg {name}",
+        description=module.SUMMARY[0].upper() + module.SUMMARY[1:] + ".",
+        epilog=f"examples:\n{module.EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.add_arguments(parser)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _rank() -> str:
+    """Under torchrun every process may fail for its own reason: say which one speaks."""
+    return f"[rank {os.environ['RANK']}] " if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""

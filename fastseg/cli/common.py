@@ -1,0 +1,93 @@
+"""Options and help that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastseg.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fastseg.predict import Predictor
+
+DEFAULT_MODEL = "fast_scnn"
+
+
+def add_predictor_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which network, and how it looks at an image."""
+    parser.add_argument("--model", metavar="NAME", help=f"a name from `fastseg models` (default: {DEFAULT_MODEL})")
+    parser.add_argument(
+        "--weights",
+        metavar="NAME|PATH",
+        help="published weights by name, or a weights file, checkpoint or run folder (default: the model's own)",
+    )
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
+    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="default: fp32")
+    parser.add_argument(
+        "--scales",
+        metavar="FACTOR",
+        nargs="+",
+        type=float,
+        default=[1.0],
+        help="look at these sizes and average: --scales 0.75 1 1.25 (default: 1)",
+    )
+    parser.add_argument("--flip", action="store_true", help="look at the mirrored image, too, and average")
+
+
+def build_predictor(args: argparse.Namespace) -> Predictor:
+    """The predictor that the options of `add_predictor_arguments` describe."""
+    from fastseg.predict import Predictor
+
+    model, weights = args.model, args.weights
+    if model is None and weights is not None and names_a_path(weights):
+        model, weights = Path(weights), None  # the file says which network it is for
+    return Predictor(
+        model or DEFAULT_MODEL,
+        weights=weights,
+        device=args.device,
+        scales=tuple(args.scales),
+        flip=args.flip,
+        precision=args.precision,
+    )
+
+
+def names_a_path(text: str) -> bool:
+    """Whether `text` means a file or folder rather than a name in a table."""
+    return "/" in text or "\\" in text or text.endswith((".safetensors", ".pt")) or Path(text).exists()
+
+
+def parse_pairs(pairs: list[str], option: str) -> dict[str, object]:
+    """`height=128 name=x` -> values as YAML reads them. Raises ConfigError for anything else."""
+    import yaml
+
+    table: dict[str, object] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not (key and equals):
+            raise ConfigError(f"{option} was given {pair!r}; expected key=value, such as height=128")
+        try:
+            table[key] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ConfigError(f"{option} {key}: {text!r} is no value; quote it, as in {key}='\"text\"'") from None
+    return table
+
+
+@contextmanager
+def progress_bar(unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A function `(done, total)` that draws a bar on a terminal and is silent elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(unit=unit, dynamic_ncols=True, leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show

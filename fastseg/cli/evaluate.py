@@ -1,0 +1,71 @@
+"""`fastseg eval`."""
+
+from __future__ import annotations
+
+import argparse
+
+from fastseg.errors import ConfigError
+
+SUMMARY = "score weights on a labelled data set: IoU per class, mIoU, accuracies"
+EXAMPLES = """\
+  fastseg eval --model fast_scnn --weights camvid --data camvid --root /data/CamVid --split test
+  fastseg eval runs/camvid_fast_scnn --root /data/CamVid --split val --scales 0.75 1 1.25 --flip
+  fastseg eval runs/quickstart --data-args height=192 width=384 --json scores.json"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from fastseg.cli.common import add_predictor_arguments
+
+    parser.add_argument("path", metavar="PATH", nargs="?", help="weights file, checkpoint or run folder")
+    add_predictor_arguments(parser)
+    parser.add_argument("--data", metavar="NAME", help="data set (default: the one that the weights were trained on)")
+    parser.add_argument("--root", metavar="DIR", help="folder that holds the data set")
+    parser.add_argument("--split", default="test", help="train, val, test, or several joined by + (default: test)")
+    parser.add_argument(
+        "--data-args", metavar="KEY=VALUE", nargs="+", default=[], help="other arguments of the data set"
+    )
+    parser.add_argument(
+        "--protocol",
+        default="void_ignored",
+        help="void_ignored (default): void pixels do not count; camvid_authors: predictions there are false positives",
+    )
+    parser.add_argument("--limit", metavar="N", type=int, help="only the first N images")
+    parser.add_argument("--json", metavar="FILE", help="write scores and settings to FILE, too")
+
+
+def run(args: argparse.Namespace) -> int:
+    from fastseg.cli.common import build_predictor, parse_pairs, progress_bar
+
+    if args.path is not None:
+        if args.weights is not None:
+            raise ConfigError(f"weights were given twice: {args.path} and --weights {args.weights}; give one of them")
+        args.weights = args.path
+
+    from fastseg.data import build_dataset
+    from fastseg.engine.evaluate import evaluate, write_json
+
+    predictor = build_predictor(args)
+    info = predictor.model.weights_info
+    name = args.data or (info.dataset.name if info is not None else None)
+    if name is None:
+        raise ConfigError("these weights do not say which data set they are for; name it with --data")
+    dataset = build_dataset(name, args.split, root=args.root, args=parse_pairs(args.data_args, "--data-args"))
+    with progress_bar("image") as progress:
+        scores = evaluate(predictor, dataset, protocol=args.protocol, limit=args.limit, progress=progress)
+    print(scores.table())
+    if args.json is not None:
+        write_json(
+            args.json,
+            scores,
+            model=info.model if info is not None else args.model,
+            weights=info.file if info is not None else None,
+            sha256=info.sha256 if info is not None else None,
+            data=name,
+            split=args.split,
+            images=len(dataset) if args.limit is None else min(args.limit, len(dataset)),
+            scales=args.scales,
+            flip=args.flip,
+            precision=args.precision,
+        )
+        print(f"wrote {args.json}")
+    return 0

@@ -1,0 +1,63 @@
+"""`fastseg predict`."""
+
+from __future__ import annotations
+
+import argparse
+
+SUMMARY = "label images, folders of images and globs; every result has its image's size"
+EXAMPLES = """\
+  fastseg predict street.jpg
+  fastseg predict photos/ 'more/*.png' --out results --save overlay ids
+  fastseg predict street.jpg --weights runs/camvid_fast_scnn --overwrite"""
+
+KINDS = ("overlay", "color", "ids")
+DEFAULT_OUT = "fastseg_out"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from fastseg.cli.common import add_predictor_arguments
+
+    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="image file, folder, or quoted glob")
+    parser.add_argument("--out", metavar="DIR", default=DEFAULT_OUT, help=f"folder for results (default: {DEFAULT_OUT})")
+    parser.add_argument(
+        "--save",
+        metavar="KIND",
+        nargs="+",
+        default=["overlay"],
+        help="overlay: image under class colours, with legend (default); color: palette PNG; ids: class indices as PNG",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
+    parser.add_argument("--max-pixels", metavar="N", type=int, help="refuse larger images (a guard against bombs)")
+    add_predictor_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    # `--save overlay street.jpg`: what is no kind after --save is an input
+    kinds = [word for word in args.save if word in KINDS or not _is_input(word)]
+    inputs = [*args.inputs, *(word for word in args.save if word not in kinds)]
+
+    from fastseg.cli.common import build_predictor, progress_bar
+    from fastseg.output import check_kinds
+    from fastseg.predict import predict_files
+
+    check_kinds(kinds)
+    limit = {} if args.max_pixels is None else {"max_pixels": args.max_pixels}
+    predictor = build_predictor(args)
+    with progress_bar("image") as progress:
+        summary = predict_files(
+            predictor,
+            inputs,
+            args.out,
+            kinds=tuple(kinds),
+            overwrite=args.overwrite,
+            on_progress=progress,
+            **limit,
+        )
+    print(summary.text())
+    return summary.exit_code
+
+
+def _is_input(word: str) -> bool:
+    from fastseg.cli.common import names_a_path
+
+    return names_a_path(word) or "." in word or "*" in word

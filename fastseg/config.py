@@ -1,0 +1,294 @@
+"""The configuration of a training run: defaults are these dataclasses, a YAML file says what differs.
+
+`load_config` reads a file and `key=value` overrides through OmegaConf's structured configs and adds the file's name to
+every complaint. Arguments of models, data sets and losses, and the names of auxiliary outputs, are checked against
+their builders by `engine.check`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+from fastseg.errors import ConfigError, MissingFileError, suggest
+from fastseg.types import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+
+
+@dataclass
+class ModelConfig:
+    """`num_classes` comes from the data set; `args` are the builder's other arguments."""
+
+    name: str = "fast_scnn"
+    args: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class DataConfig:
+    """`root` is the data set's folder; splits may be joined by '+'. `cache` keeps decoded images in memory."""
+
+    name: str = "road_scenes"
+    root: str | None = None
+    args: dict[str, Any] = field(default_factory=dict)
+    train_split: str = "train"
+    val_split: str = "val"
+    workers: int = 2
+    cache: bool = False
+
+
+@dataclass
+class InputConfig:
+    """What the network sees. `scale` enlarges the image before the network, in training and ever after."""
+
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    scale: float = 1.0
+
+
+@dataclass
+class AugmentConfig:
+    """`crop` is (height, width) of the network input; `scale` is a range relative to `input.scale`, drawn
+    log-uniformly; `aspect` 0.1 stretches width against height by up to 10 %. Colour strengths are fractions."""
+
+    crop: tuple[int, int] = (512, 1024)
+    scale: tuple[float, float] = (0.5, 2.0)
+    aspect: float = 0.0
+    rotate: float = 0.0
+    flip: float = 0.5
+    brightness: float = 0.2
+    contrast: float = 0.2
+    saturation: float = 0.2
+    hue: float = 0.02
+    blur: float = 0.0
+
+
+@dataclass
+class OptimConfig:
+    """`head_lr_multiplier` applies to parameters whose name starts with one of `head_prefixes`."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.01
+    momentum: float = 0.9
+    nesterov: bool = False
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 4e-5
+    head_lr_multiplier: float = 1.0
+    head_prefixes: list[str] = field(default_factory=lambda: ["classifier", "aux_heads"])
+
+
+@dataclass
+class ScheduleConfig:
+    """Length in `epochs`, or in `iterations` when that is set. `warmup` counts iterations."""
+
+    name: Literal["poly", "cosine"] = "poly"
+    epochs: float = 100.0
+    iterations: int | None = None
+    power: float = 0.9
+    warmup: int = 0
+    warmup_factor: float = 0.1
+    final_factor: float = 0.0
+
+
+@dataclass
+class LossConfig:
+    """`class_weights` from the training labels: 'enet' is 1/ln(1.02+p), 'median' is median(p)/p over images."""
+
+    name: str = "cross_entropy"
+    args: dict[str, Any] = field(default_factory=dict)
+    class_weights: Literal["none", "enet", "median"] = "none"
+    aux: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class TrainConfig:
+    """`total_batch` counts images per optimiser step over all processes and accumulation steps."""
+
+    total_batch: int = 8
+    accumulate: int = 1
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    channels_last: bool = True
+    ema_decay: float = 0.0
+    clip_grad_norm: float = 0.0
+    norm: Literal["bn", "sync", "gloo", "apex", "auto"] = "auto"
+    device: str = "auto"
+    seed: int = 0
+    deterministic: bool = False
+    eval_every: float = 10.0
+    checkpoint_every: int = 500
+    log_every: int = 20
+
+
+@dataclass
+class Config:
+    """A whole run. `run_dir` receives checkpoints, logs and the resolved configuration; `source` is set on loading."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    input: InputConfig = field(default_factory=InputConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    run_dir: str = "runs/unnamed"
+    source: str = "command line"
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return Preprocessing(self.input.mean, self.input.std, self.input.channel_order, self.input.scale)
+
+
+def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
+    """The configuration in the YAML file `path` (defaults without one), changed by `section.key=value` overrides.
+
+    Raises MissingFileError for the file, and ConfigError naming file, key and the nearest right spelling for unknown
+    or repeated keys, wrong types and impossible values.
+    """
+    import yaml
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    merged = OmegaConf.structured(Config)
+    if path is not None:
+        path = Path(path)
+        if not path.is_file():
+            nearby = sorted(str(p) for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+            hint = f"; that folder has: {', '.join(nearby[:8])}" if nearby else ""
+            raise MissingFileError(f"configuration {path} does not exist{hint}")
+        try:
+            loaded = OmegaConf.load(path)
+        except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+            raise ConfigError(f"{path}: {_first_line(error)}") from None
+        if not OmegaConf.is_dict(loaded):
+            raise ConfigError(f"{path}: a configuration is a table of sections; allowed: {_names(Config)}")
+        merged = _merge(merged, loaded, str(path))
+    for override in overrides:
+        key, equals, _ = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"override {override!r} is not of the form section.key=value, such as optim.lr=0.01")
+        try:
+            parsed = OmegaConf.from_dotlist([override])
+        except (OmegaConfBaseException, yaml.YAMLError) as error:
+            raise ConfigError(f"override {override!r}: {_first_line(error)}") from None
+        merged = _merge(merged, parsed, f"override {override!r}")
+    try:
+        config = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{path or 'configuration'}: {_first_line(error)}") from None
+    assert isinstance(config, Config)
+    if path is not None:
+        config.source = str(path)
+    _check_values(config, str(path or "configuration"))
+    return config
+
+
+def dump_config(config: Config) -> str:
+    """The whole configuration as YAML that `load_config` reads back."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def config_differences(one: dict[str, Any], other: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted keys whose values differ between two configurations given as nested tables."""
+    keys: list[str] = []
+    for key in sorted(one.keys() | other.keys()):
+        a, b = one.get(key), other.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            keys += config_differences(a, b, f"{prefix}{key}.")
+        elif a != b and _plain(a) != _plain(b):
+            keys.append(f"{prefix}{key}")
+    return keys
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _names(schema: type) -> str:
+    return ", ".join(f.name for f in fields(schema))
+
+
+def _merge(base: Any, new: Any, where: str) -> Any:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    _check_keys(OmegaConf.to_container(new), Config, "", where)
+    try:
+        return OmegaConf.merge(base, new)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or ""
+        raise ConfigError(f"{where}: {key + ': ' if key else ''}{_first_line(error)}{_type_hint(key)}") from None
+
+
+def _check_keys(table: Any, schema: type, prefix: str, where: str) -> None:
+    """Raise for the first key of `table` that the dataclass `schema` does not have."""
+    hints = get_type_hints(schema)
+    for key, value in table.items():
+        if key not in hints:
+            elsewhere = _sections_with(str(key)) if not prefix else []
+            moved = f"; it belongs under {' or '.join(elsewhere)}" if elsewhere else ""
+            raise ConfigError(f"{where}: unknown key {prefix}{key}; {suggest(str(key), hints)}{moved}")
+        if is_dataclass(hints[key]):
+            if not isinstance(value, dict):
+                names = _names(hints[key])  # type: ignore[arg-type]
+                raise ConfigError(f"{where}: {prefix}{key} is a section, not the value {value!r}; it has: {names}")
+            _check_keys(value, hints[key], f"{prefix}{key}.", where)
+
+
+def _sections_with(key: str) -> list[str]:
+    hints = get_type_hints(Config)
+    return [f"{name}.{key}" for name, kind in hints.items() if is_dataclass(kind) and key in get_type_hints(kind)]
+
+
+def _type_hint(key: str) -> str:
+    schema: Any = Config
+    for part in key.split("."):
+        hints = get_type_hints(schema) if is_dataclass(schema) else {}
+        schema = hints.get(re.sub(r"\[.*", "", part))
+        if schema is None:
+            return ""
+    allowed = get_args(schema) if getattr(schema, "__origin__", None) is Literal else None
+    if allowed:
+        return f"; allowed: {', '.join(map(str, allowed))}"
+    return f"; expected {getattr(schema, '__name__', schema) if isinstance(schema, type) else schema}"
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:1]) if not hasattr(error, "problem_mark") else " ".join(lines)
+
+
+def _check_values(config: Config, where: str) -> None:
+    """Values that have the right type and cannot work."""
+    low, high = config.augment.scale
+    problems = [
+        (min(config.augment.crop) < 1, "augment.crop", config.augment.crop, "two positive sizes, height then width"),
+        (not 0 < low <= high, "augment.scale", config.augment.scale, "0 < smallest <= largest"),
+        (not 0 <= config.augment.flip <= 1, "augment.flip", config.augment.flip, "a probability in 0..1"),
+        (config.input.scale <= 0, "input.scale", config.input.scale, "a positive factor"),
+        (min(config.input.std) <= 0, "input.std", config.input.std, "positive numbers"),
+        (config.optim.lr <= 0, "optim.lr", config.optim.lr, "a positive number"),
+        (config.train.total_batch < 1, "train.total_batch", config.train.total_batch, "at least 1"),
+        (config.train.accumulate < 1, "train.accumulate", config.train.accumulate, "at least 1"),
+        (not 0 <= config.train.ema_decay < 1, "train.ema_decay", config.train.ema_decay, "0 (off) up to below 1"),
+        (config.train.clip_grad_norm < 0, "train.clip_grad_norm", config.train.clip_grad_norm, "0 (off) or more"),
+        (config.train.checkpoint_every < 1, "train.checkpoint_every", config.train.checkpoint_every, "at least 1"),
+        (config.train.log_every < 1, "train.log_every", config.train.log_every, "at least 1"),
+        (config.train.eval_every <= 0, "train.eval_every", config.train.eval_every, "a positive number of epochs"),
+        (config.data.workers < 0, "data.workers", config.data.workers, "0 or more"),
+        (config.schedule.epochs <= 0, "schedule.epochs", config.schedule.epochs, "a positive number"),
+        (
+            config.schedule.iterations is not None and config.schedule.iterations < 1,
+            "schedule.iterations",
+            config.schedule.iterations,
+            "at least 1, or leave it out and set schedule.epochs",
+        ),
+        (config.schedule.warmup < 0, "schedule.warmup", config.schedule.warmup, "0 or more iterations"),
+    ]
+    for wrong, key, value, allowed in problems:
+        if wrong:
+            raise ConfigError(f"{where}: {key} is {value}; allowed: {allowed}")

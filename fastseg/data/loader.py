@@ -1,0 +1,111 @@
+"""Batches for training: an endless, keyed stream that starts at any step.
+
+Step i of a run takes the images `i * total_batch ...` of a stream in which every epoch is one permutation after the
+other, so that all processes take equally many, no batch is short, and a resumed run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from fastseg.config import AugmentConfig
+from fastseg.data.augment import augment
+from fastseg.data.dataset import SegDataset
+
+
+class Batch(NamedTuple):
+    """`images` uint8 (N,H,W,3) RGB, `labels` uint8 (N,H,W), and the samples' names."""
+
+    images: Tensor
+    labels: Tensor
+    names: list[str]
+
+
+class StreamSampler(Sampler[list[tuple[int, int]]]):
+    """Micro-batches of (epoch, index) keys for one process, from micro-batch `start` on.
+
+    A step is `accumulate` micro-batches, a micro-batch `world_size` shares of `batch_size` images, in that order, so
+    one process with `batch_size * world_size` sees the same images per micro-batch as many processes together.
+    """
+
+    def __init__(
+        self, length: int, *, batch_size: int, rank: int, world_size: int, seed: int, start: int, stop: int
+    ) -> None:
+        self.length = length
+        self.batch_size = batch_size
+        self.rank = rank
+        self.world_size = world_size
+        self.seed = seed
+        self.start = start
+        self.stop = stop
+        self._epoch = -1
+        self._order = np.arange(0)
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for batch in range(self.start, self.stop):
+            first = (batch * self.world_size + self.rank) * self.batch_size
+            yield [self._key(position) for position in range(first, first + self.batch_size)]
+
+    def _key(self, position: int) -> tuple[int, int]:
+        epoch, place = divmod(position, self.length)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            key = np.random.SeedSequence((self.seed, epoch))
+            self._order = np.random.Generator(np.random.Philox(key)).permutation(self.length)
+        return epoch, int(self._order[place])
+
+
+class AugmentedDataset(Dataset[tuple[np.ndarray, np.ndarray, str]]):
+    """Augmented samples by (epoch, index) key."""
+
+    def __init__(self, dataset: SegDataset, config: AugmentConfig, *, input_scale: float, seed: int) -> None:
+        self.dataset = dataset
+        self.config = config
+        self.input_scale = input_scale
+        self.seed = seed
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, str]:
+        epoch, index = key
+        image, label = self.dataset.load(index)
+        image, label = augment(
+            image, label, self.config, input_scale=self.input_scale, key=(self.seed, epoch, index)
+        )
+        return image, label, self.dataset.sample_name(index)
+
+
+def collate(samples: list[tuple[np.ndarray, np.ndarray, str]]) -> Batch:
+    """Stack samples of one size."""
+    images, labels, names = zip(*samples, strict=True)
+    return Batch(torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(labels)), list(names))
+
+
+def training_loader(
+    dataset: SegDataset,
+    config: AugmentConfig,
+    *,
+    input_scale: float,
+    seed: int,
+    sampler: StreamSampler,
+    workers: int,
+    pin_memory: bool,
+) -> DataLoader[Batch]:
+    """A loader of `Batch` over the sampler's micro-batches. It draws nothing from torch's global random state."""
+    return DataLoader(
+        AugmentedDataset(dataset, config, input_scale=input_scale, seed=seed),  # type: ignore[arg-type]
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        generator=torch.Generator().manual_seed(seed),
+        persistent_workers=False,
+        prefetch_factor=4 if workers else None,
+    )

@@ -1,0 +1,1 @@
+"""Training, evaluation and what they stand on: processes, schedules, checkpoints, logs."""

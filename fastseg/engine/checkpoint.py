@@ -1,0 +1,89 @@
+"""Training checkpoints: atomic, hashed, self-describing, two kept.
+
+`step_00001500.pt` holds tensors and plain Python; `step_00001500.json` beside it holds its SHA-256. A checkpoint
+without a matching manifest does not count, so a crash at any moment leaves the one before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fastseg.errors import CheckpointError, MissingFileError
+from fastseg.weights.files import file_sha256, read_checkpoint_file, write_atomically
+
+KEEP = 2
+
+
+def save_checkpoint(folder: Path, iteration: int, table: dict[str, Any]) -> Path:
+    """Write the checkpoint of `iteration`, verify it, then delete all but the newest two. Returns its path.
+
+    Raises CheckpointError when it cannot be written; older checkpoints then stand.
+    """
+    path = folder / f"step_{iteration:08d}.pt"
+    buffer = io.BytesIO()
+    torch.save(table, buffer)
+    data = buffer.getvalue()
+    digest = hashlib.sha256(data).hexdigest()
+    manifest = {"file": path.name, "iteration": iteration, "bytes": len(data), "sha256": digest}
+    # the manifest first: a crash in between leaves a manifest of nothing, never a checkpoint without one
+    write_atomically(path.with_suffix(".json"), json.dumps(manifest, indent=1).encode())
+    write_atomically(path, data)
+    problem = _damage(path)
+    if problem:
+        raise CheckpointError(f"{path} was written and does not read back: {problem}; older checkpoints are kept")
+    for old in _all(folder)[:-KEEP]:
+        old.unlink(missing_ok=True)
+        old.with_suffix(".json").unlink(missing_ok=True)
+    return path
+
+
+def find_checkpoint(folder: Path, *, say: Any = None) -> Path | None:
+    """The newest intact checkpoint in `folder`, or None when there is none at all.
+
+    Damaged ones are skipped, and named through `say`. Raises CheckpointError when all are damaged.
+    """
+    problems = []
+    for path in reversed(_all(folder)):
+        problem = _damage(path)
+        if problem is None:
+            return path
+        problems.append(f"{path}: {problem}")
+        if say is not None:
+            say(f"checkpoint skipped: {problems[-1]}")
+    if problems:
+        raise CheckpointError(
+            "no intact checkpoint: " + "; ".join(problems) + "; remove them to start anew, or use --resume no"
+        )
+    return None
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """The table that was saved. Raises MissingFileError and CheckpointError."""
+    if not path.is_file():
+        raise MissingFileError(f"checkpoint {path} does not exist")
+    problem = _damage(path)
+    if problem:
+        raise CheckpointError(f"{path}: {problem}")
+    return read_checkpoint_file(path)
+
+
+def _all(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step_*.pt"))
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint file, or None."""
+    try:
+        manifest = json.loads(path.with_suffix(".json").read_text())
+        expected, size = manifest["sha256"], manifest["bytes"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"its manifest {path.with_suffix('.json').name} cannot be read ({type(error).__name__})"
+    if path.stat().st_size != size:
+        return f"{path.stat().st_size} bytes instead of {size}"
+    return None if file_sha256(path) == expected else "its SHA-256 differs from its manifest's"

@@ -1,0 +1,124 @@
+"""Processes of one job: started by torchrun, or one alone."""
+
+from __future__ import annotations
+
+import ctypes
+import datetime
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from fastseg.errors import DistributedError
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among `world_size`, and the device it works on."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum of a tensor over all processes, in place."""
+        if self.world_size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        if self.world_size > 1:
+            dist.barrier()
+
+    def gather(self, value: object) -> list[object]:
+        """`value` of every process, in order of rank, on every process."""
+        if self.world_size == 1:
+            return [value]
+        values: list[object] = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
+
+
+@contextmanager
+def processes(device: str = "auto", *, timeout_seconds: int = 600) -> Iterator[Processes]:
+    """Join the job that torchrun's environment describes (NCCL on CUDA, gloo on CPU), or run alone.
+
+    Raises DistributedError when the device does not exist. The group is left in the end, if it was joined here.
+    """
+    world_size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    chosen = _device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    if world_size == 1 or dist.is_initialized():
+        yield Processes(rank, world_size, chosen)
+        return
+    _stop_with_parent()
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    dist.init_process_group(
+        "nccl" if chosen.type == "cuda" else "gloo", timeout=datetime.timedelta(seconds=timeout_seconds)
+    )
+    try:
+        yield Processes(rank, world_size, chosen)
+    finally:
+        dist.destroy_process_group()
+
+
+def _device(name: str, local_rank: int) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise DistributedError(f"device {name!r} is unknown; allowed: auto, cpu, cuda, cuda:0") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise DistributedError("device 'cuda' was asked for and torch sees no GPU; use train.device=cpu or auto")
+    return torch.device("cuda", local_rank) if device.type == "cuda" and device.index is None else device
+
+
+def _stop_with_parent() -> None:
+    """Have the kernel terminate this worker when its launcher dies: torchrun's workers would train on as orphans."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        parent = os.getppid()
+        ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGTERM)
+        if os.getppid() != parent:
+            raise DistributedError("the launcher died while this worker was starting")
+
+
+class StopFlag:
+    """Turns SIGTERM, SIGINT and SIGUSR1 into a flag that the loop reads; a second signal acts at once."""
+
+    SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+
+    def __enter__(self) -> StopFlag:
+        self._previous = {}
+        for number in self.SIGNALS:
+            try:
+                self._previous[number] = signal.signal(number, self._set)
+            except ValueError:  # not the main thread: the embedding program handles signals
+                break
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+    def _set(self, number: int, _: object) -> None:
+        self.signal = signal.Signals(number)
+        signal.signal(number, signal.SIG_DFL)

@@ -1,0 +1,157 @@
+"""Score a predictor on a data set, over as many processes as there are: each image once, one exact sum at the end."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from fastseg.data.dataset import SegDataset
+from fastseg.errors import DataError, DistributedError, FastsegError, LabelError, OutputError
+from fastseg.metrics import ConfusionMatrix, Scores, check_protocol, sum_over_ranks
+from fastseg.predict import Predictor
+
+READERS = 2  # threads that decode while the network runs
+AHEAD = 4  # decoded samples that may wait: bounds the memory
+
+
+class EvaluationStoppedError(Exception):
+    """`should_stop` became true on some rank, so there is no score: part of a data set has none worth recording."""
+
+
+def evaluate(
+    predictor: Predictor,
+    dataset: SegDataset,
+    *,
+    protocol: str = "void_ignored",
+    limit: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Scores:
+    """Scores of `predictor` on the first `limit` samples of `dataset`, or on all; the same on every rank.
+
+    Under torch.distributed rank r takes samples r, r + world, ..., so none is counted twice, and ranks meet only after
+    their last sample. `progress(done, total)` is called per image of this rank, `should_stop` before each.
+
+    Raises FastsegError when model and data set differ in classes, UnknownNameError for a protocol, DataError for
+    nothing to evaluate or a bad sample (DistributedError on the other ranks), EvaluationStoppedError on every rank.
+    """
+    check_protocol(protocol)
+    _check_classes(predictor, dataset)
+    total = _count(dataset, limit)
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+    share = range(rank, total, world)
+
+    matrix = ConfusionMatrix(dataset.info.num_classes)
+    images = pixels = 0
+    stopped = False
+    failure: FastsegError | None = None
+    try:
+        with closing(_read_ahead(dataset, share)) as samples:
+            for index, image, label in samples:
+                if should_stop is not None and should_stop():
+                    stopped = True
+                    break
+                prediction = predictor.predict_array(image)
+                try:
+                    matrix.update(_as_tensor(label), _as_tensor(prediction))
+                except LabelError as error:
+                    raise LabelError(f"{dataset.sample_name(index)}: {error}") from error
+                images += 1
+                pixels += label.size
+                if progress is not None:
+                    progress(images, len(share))
+    except FastsegError as error:
+        failure = error  # raised below: the other ranks wait for this one's counts
+
+    matrix.all_reduce()
+    images, pixels, stops, failures = sum_over_ranks(
+        torch.tensor([images, pixels, stopped, failure is not None], dtype=torch.int64)
+    ).tolist()
+    if failure is not None:
+        raise failure
+    if failures:
+        raise DistributedError(f"evaluation failed on {failures} of {world} processes; their messages name the sample")
+    if stops:
+        raise EvaluationStoppedError(f"stopped after {images} of {total} images")
+    if (images, pixels) != (total, matrix.pixels):
+        raise RuntimeError(f"counted {matrix.pixels} of {pixels} pixels in {images} of {total} images")
+    return matrix.scores(dataset.info.class_names, protocol)
+
+
+def write_json(path: Path | str, scores: Scores, **context: object) -> None:
+    """Write scores (fractions; null where there is none) and `context` (model, command, date ...) to a JSON file.
+
+    The file appears whole or not at all. Missing folders are made. Raises OutputError when `path` is taken by something
+    other than a file, or when a key of `context` is that of a score.
+    """
+    path = Path(path)
+    content = scores.to_dict()
+    taken = sorted(content.keys() & context.keys())
+    if taken:
+        raise OutputError(f"context keys {', '.join(taken)} are scores already; rename them")
+    if path.exists() and not path.is_file():
+        raise OutputError(f"{path} exists and is not a file; name another output")
+    text = json.dumps({**context, **content}, indent=2, allow_nan=False, default=str) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _check_classes(predictor: Predictor, dataset: SegDataset) -> None:
+    predicted, labelled = predictor.model.num_classes, dataset.info.num_classes
+    if predicted != labelled:
+        raise FastsegError(
+            f"the model predicts {predicted} classes and {dataset.info.name} has {labelled}; "
+            f"evaluate weights trained on {dataset.info.name}, or choose the data set of the model (data.name=...)"
+        )
+
+
+def _count(dataset: SegDataset, limit: int | None) -> int:
+    if limit is not None and limit < 1:
+        raise DataError(f"limit is {limit}; give at least 1 image, or leave it out for all {len(dataset)}")
+    if not len(dataset):
+        raise DataError(f"{dataset.info.name} has no samples in this split; nothing to evaluate")
+    return len(dataset) if limit is None else min(limit, len(dataset))
+
+
+def _read_ahead(
+    dataset: SegDataset, indices: Sequence[int]
+) -> Generator[tuple[int, np.ndarray, np.ndarray], None, None]:
+    """Samples in order; the next ones are decoded by threads in the meantime."""
+    remaining = iter(indices)
+    with ThreadPoolExecutor(READERS, thread_name_prefix="read-ahead") as pool:
+        pending: deque[tuple[int, Future[tuple[np.ndarray, np.ndarray]]]] = deque(
+            (index, pool.submit(dataset.load, index)) for index in itertools.islice(remaining, AHEAD)
+        )
+        try:
+            while pending:
+                index, future = pending.popleft()
+                image, label = future.result()
+                pending.extend((later, pool.submit(dataset.load, later)) for later in itertools.islice(remaining, 1))
+                yield index, image, label
+        finally:
+            for _, future in pending:
+                future.cancel()
+
+
+def _as_tensor(array: np.ndarray) -> Tensor:
+    """Shares memory where PyTorch allows: contiguous and writable."""
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))

@@ -1,0 +1,103 @@
+"""What a run leaves to read: lines on the terminal, CSV files, TensorBoard curves when it is installed."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+class Record:
+    """Progress of one run, written by the main process only (`enabled`).
+
+    On a terminal a tqdm bar, in a log file plain lines with the time left. `train.csv` and `eval.csv` in the run
+    folder get one row per report; rows after `iteration` are dropped first, so a resumed run does not repeat them.
+    """
+
+    def __init__(self, folder: Path, *, iteration: int, total: int, enabled: bool) -> None:
+        self.folder = folder
+        self.enabled = enabled
+        self._start, self._first, self._total = time.monotonic(), iteration, total
+        self._bar: Any = None
+        self._board: Any = None
+        if not enabled:
+            return
+        for name in ("train.csv", "eval.csv"):
+            _drop_rows_after(folder / name, iteration)
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, initial=iteration, unit="it", dynamic_ncols=True)
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=iteration + 1)
+        except ImportError:
+            pass
+
+    def say(self, text: str) -> None:
+        """One line for the reader."""
+        if self.enabled:
+            if self._bar is not None:
+                self._bar.write(text)
+            else:
+                print(text, flush=True)
+
+    def advance(self) -> None:
+        """One step done."""
+        if self._bar is not None:
+            self._bar.update(1)
+
+    def train(self, iteration: int, values: dict[str, float]) -> None:
+        """Losses and rates of a step."""
+        if not self.enabled:
+            return
+        self._write("train.csv", iteration, values)
+        text = " ".join(f"{name} {value:.4g}" for name, value in values.items())
+        if self._bar is not None:
+            self._bar.set_postfix_str(text)
+            return
+        elapsed = time.monotonic() - self._start
+        left = elapsed / max(iteration - self._first, 1) * (self._total - iteration)
+        print(f"[{iteration}/{self._total}] {text} | {_clock(elapsed)} passed, {_clock(left)} left", flush=True)
+
+    def evaluation(self, iteration: int, values: dict[str, float]) -> None:
+        """Scores of an evaluation."""
+        if self.enabled:
+            self._write("eval.csv", iteration, values)
+
+    def close(self) -> None:
+        """Finish the bar and the curves."""
+        if self._bar is not None:
+            self._bar.close()
+        if self._board is not None:
+            self._board.close()
+
+    def _write(self, name: str, iteration: int, values: dict[str, float]) -> None:
+        path = self.folder / name
+        is_new = not path.exists()
+        with open(path, "a", newline="") as file:
+            writer = csv.writer(file)
+            if is_new:
+                writer.writerow(["iteration", *values])
+            writer.writerow([iteration, *(repr(float(value)) for value in values.values())])  # exact: runs are compared
+        if self._board is not None:
+            for key, value in values.items():
+                self._board.add_scalar(f"{path.stem}/{key}", value, iteration)
+
+
+def _drop_rows_after(path: Path, iteration: int) -> None:
+    if path.exists():
+        with open(path, newline="") as file:
+            rows = list(csv.reader(file))
+        kept = rows[:1] + [row for row in rows[1:] if row and row[0].isdigit() and int(row[0]) <= iteration]
+        with open(path, "w", newline="") as file:
+            csv.writer(file).writerows(kept)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

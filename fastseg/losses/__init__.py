@@ -1,0 +1,6 @@
+"""Losses: logits and labels -> sums with their normalisers, so that the mean is the same on one process and on many."""
+
+from fastseg.losses.pixel import LOSSES, LossTerm, PixelLoss, cross_entropy, ohem_cross_entropy
+from fastseg.losses.segmentation import SegLoss
+
+__all__ = ["LOSSES", "LossTerm", "PixelLoss", "SegLoss", "cross_entropy", "ohem_cross_entropy"]

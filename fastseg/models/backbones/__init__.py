@@ -1,0 +1,1 @@
+"""Backbones that at least two networks share."""

@@ -1,0 +1,1 @@
+"""Heads that at least two networks share."""

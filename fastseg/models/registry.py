@@ -1,0 +1,33 @@
+"""The registries of backbones, heads and models."""
+
+from __future__ import annotations
+
+from fastseg.registry import Registry
+from fastseg.types import Backbone, Head, SegModel
+
+BACKBONES: Registry[Backbone] = Registry("backbone")
+HEADS: Registry[Head] = Registry("head")
+MODELS: Registry[SegModel] = Registry("model")
+
+
+def create_model(name: str, **kwargs: object) -> SegModel:
+    """An untrained network: the model `name` with the builder's arguments (`fastseg models NAME` lists them).
+
+    Raises UnknownNameError (a ValueError) with the nearest spelling for a wrong name or argument.
+    """
+    return MODELS.build(name, **kwargs)
+
+
+def create_backbone(name: str, **kwargs: object) -> Backbone:
+    """An untrained backbone by name. Raises UnknownNameError for a wrong name or argument."""
+    return BACKBONES.build(name, **kwargs)
+
+
+def create_head(name: str, *args: object, **kwargs: object) -> Head:
+    """An untrained head by name. Raises UnknownNameError for a wrong name or argument."""
+    return HEADS.build(name, *args, **kwargs)
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of registered models that match a shell pattern ('*scnn*'), sorted."""
+    return MODELS.names(pattern)

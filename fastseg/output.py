@@ -1,0 +1,213 @@
+"""A prediction as pictures: colours, overlay with legend, id maps, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import colorsys
+import io
+import os
+import stat
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from fastseg.data.readers import printable
+from fastseg.errors import ConfigError, OutputError, suggest
+from fastseg.types import DatasetInfo
+
+KINDS = ("overlay", "color", "ids")
+LOSSLESS_SUFFIXES = (".png",)  # label values must survive
+OVERLAY_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+LEGEND_BACKGROUND = (250, 250, 250)
+LEGEND_TEXT = (35, 38, 43)
+LEGEND_SHARE = (125, 130, 138)
+SWATCH_OUTLINE = (190, 193, 198)
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a network sees in one image: `labels` uint8 (H,W) class indices for `image` uint8 (H,W,3) RGB.
+
+    `dataset` names and colours the classes; `source` is the file name, or empty for an image from memory.
+    """
+
+    labels: np.ndarray
+    image: np.ndarray
+    dataset: DatasetInfo
+    source: str = ""
+
+    def counts(self) -> dict[str, int]:
+        """Pixels per class that occurs, by class name, in class order. They add up to H x W."""
+        pixels = np.bincount(self.labels.ravel(), minlength=256)
+        return {self._class_name(int(index)): int(pixels[index]) for index in np.flatnonzero(pixels)}
+
+    def color(self) -> np.ndarray:
+        """The labels in the data set's colours: uint8 (H,W,3) RGB; ignored pixels are black."""
+        return palette_table(self.dataset)[self.labels]
+
+    def overlay(self, alpha: float = 0.5, legend: bool = True) -> Image.Image:
+        """The image under its class colours (`alpha` 0: image only, 1: colours only), ignored pixels uncoloured.
+
+        Without the legend the result is HxW; the legend is added below, so the image keeps its pixels and place
+        and the canvas grows (narrow images also to the right). Raises ConfigError unless 0 <= alpha <= 1.
+        """
+        if not 0 <= alpha <= 1:
+            raise ConfigError(f"alpha is {alpha}; allowed: 0 (image only) to 1 (colours only)")
+        image = Image.fromarray(self.image)
+        blend = Image.blend(image, Image.fromarray(self.color()), alpha)
+        ignored = self.labels == self.dataset.ignore_index
+        if ignored.any():
+            blend.paste(image, mask=Image.fromarray(ignored))
+        return _with_legend(blend, self._legend_entries()) if legend else blend
+
+    def ids(self, *, official: bool = False) -> np.ndarray:
+        """The labels as class indices, or as the data set's official ids: uint8 (H,W), uint16 for ids above 255.
+
+        Raises OutputError when official ids are asked of a data set that defines none.
+        """
+        if not official:
+            return self.labels
+        ids = self.dataset.official_ids
+        if not ids:
+            raise OutputError(
+                f"data set {self.dataset.name!r} defines no official ids; save class indices (official=False)"
+            )
+        table = np.full(256, self.dataset.ignore_index, np.uint8 if max(ids) < 256 else np.uint16)
+        table[: len(ids)] = ids
+        return table[self.labels]
+
+    def save(self, path: str | Path, kind: str = "overlay", *, overwrite: bool = False, official: bool = False) -> Path:
+        """Write one picture and return its path. Missing folders are made; the file appears whole or not at all.
+
+        `kind`: "overlay" (with legend), "color" (palette PNG whose indices are the classes) or "ids" (grey PNG of
+        class indices, or of official ids). Raises OutputError for an existing file without `overwrite`, for a suffix
+        that would change label values, and when the disk refuses; ConfigError for an unknown kind.
+        """
+        check_kinds([kind])
+        path = Path(path)
+        allowed = OVERLAY_SUFFIXES if kind == "overlay" else LOSSLESS_SUFFIXES
+        if path.suffix.lower() not in allowed:
+            raise OutputError(f"{printable(path)}: {kind} is written as {', '.join(allowed)}; change the file's suffix")
+        check_target(path, overwrite=overwrite)
+        if kind == "overlay":
+            picture = self.overlay()
+        elif kind == "color":
+            picture = Image.fromarray(self.labels)
+            picture.putpalette(palette_table(self.dataset).tobytes())  # turns mode L into P, indices unchanged
+        else:
+            picture = Image.fromarray(self.ids(official=official))
+        buffer = io.BytesIO()
+        try:
+            picture.save(buffer, Image.registered_extensions()[path.suffix.lower()])
+        except (OSError, ValueError) as error:  # sides beyond what the format can hold
+            raise OutputError(f"{printable(path)} cannot be encoded: {error}; choose .png") from error
+        write_bytes(path, buffer.getvalue())
+        return path
+
+    def _class_name(self, index: int) -> str:
+        if index < self.dataset.num_classes:
+            return self.dataset.class_names[index]
+        return "ignored" if index == self.dataset.ignore_index else f"undefined {index}"
+
+    def _legend_entries(self) -> list[tuple[tuple[int, int, int], str, str]]:
+        """Colour, name and share of every class that occurs, largest first."""
+        pixels = np.bincount(self.labels.ravel(), minlength=256)
+        table = palette_table(self.dataset)
+        entries = []
+        for index in sorted(map(int, np.flatnonzero(pixels)), key=lambda i: (-pixels[i], i)):
+            red, green, blue = map(int, table[index])
+            share = 100 * int(pixels[index]) / self.labels.size
+            entries.append(((red, green, blue), self._class_name(index), f"{share:.0f}%" if share >= 1 else "<1%"))
+        return entries
+
+
+def check_kinds(kinds: Sequence[str]) -> None:
+    """Raises ConfigError for an output kind that does not exist, or for none at all."""
+    if not kinds:
+        raise ConfigError(f"no output kind given; choose from {', '.join(KINDS)}")
+    for kind in kinds:
+        if kind not in KINDS:
+            raise ConfigError(f"unknown output kind {kind!r}; {suggest(kind, KINDS)}")
+
+
+def palette_table(dataset: DatasetInfo) -> np.ndarray:
+    """RGB colour of every label value, uint8 (256,3); black where no class is."""
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(dataset.palette)] = dataset.palette
+    return table
+
+
+def distinct_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
+    """Colours for classes that have none of their own: always the same, no two equal up to 256, none black."""
+    # Golden-ratio steps spread neighbouring indices over the hue circle; three shades separate hues that come close.
+    shades = ((0.70, 0.92), (0.90, 0.65), (0.40, 1.00))
+    colors = []
+    for index in range(num_classes):
+        saturation, value = shades[index % len(shades)]
+        red, green, blue = colorsys.hsv_to_rgb(0.58 + index * 0.6180339887 % 1.0, saturation, value)
+        colors.append((round(red * 255), round(green * 255), round(blue * 255)))
+    return tuple(colors)
+
+
+def check_target(path: Path, *, overwrite: bool) -> None:
+    """Raises OutputError when `path` exists, unless it is a regular file and `overwrite` is set."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{printable(path)} cannot be written: {error}; choose another place") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise OutputError(f"{printable(path)} exists and is no regular file; choose another name or remove it")
+    if not overwrite:
+        raise OutputError(f"{printable(path)} exists already; replace it with --overwrite (overwrite=True)")
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file so that `path` holds all of `data` or what it held before. Raises OutputError."""
+    # The temporary name is short and its own, so that a 255-byte target works; open() keeps the user's umask.
+    temporary = path.parent / f".fastseg-{uuid.uuid4().hex}.tmp"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, ValueError) as error:
+        raise OutputError(
+            f"{printable(path)} cannot be written: {error}; check free space, permissions and the folder's name"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _with_legend(image: Image.Image, entries: Sequence[tuple[tuple[int, int, int], str, str]]) -> Image.Image:
+    """The image with a strip of swatches, names and shares below it, in columns of equal width."""
+    size = min(36, max(13, round((image.width * image.height) ** 0.5 / 45)))
+    font = ImageFont.load_default(size)
+    swatch, gap, margin, line = size, round(size * 0.5), round(size * 0.9), round(size * 1.7)
+    names = [printable(name) for _, name, _ in entries]
+    name_widths = [font.getlength(name) for name in names]
+    share_width = max(font.getlength(share) for _, _, share in entries)
+    column = round(swatch + gap + max(name_widths) + gap + share_width + 2 * gap)
+    # A thumbnail still gets up to three columns, so that the strip does not become a tower.
+    width = max(image.width, 2 * margin + column * min(3, len(entries)) if image.width < 2 * margin + column else 0)
+    columns = min(len(entries), max(1, (width - 2 * margin + 2 * gap) // column))
+    rows = -(-len(entries) // columns)
+    canvas = Image.new("RGB", (width, image.height + 2 * margin + rows * line - (line - size)), LEGEND_BACKGROUND)
+    canvas.paste(image, (0, 0))
+    draw = ImageDraw.Draw(canvas)
+    for index, (color, _, share) in enumerate(entries):
+        left = margin + index // rows * column  # down the columns, largest class first
+        top = image.height + margin + index % rows * line
+        draw.rounded_rectangle((left, top, left + swatch, top + swatch), size // 5, color, SWATCH_OUTLINE)
+        text = left + swatch + gap
+        middle = top + swatch / 2
+        draw.text((text, middle), names[index], LEGEND_TEXT, font, anchor="lm")
+        draw.text((text + name_widths[index] + gap, middle), share, LEGEND_SHARE, font, anchor="lm")
+    return canvas

@@ -57,6 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # whoever read our output has gone; the interpreter would complain once more when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except OSError as error:
+        if debug or error.filename is None:  # without a file it is no mistake in the request
+            raise
+        print(f"fastseg: error: {_rank()}{error.filename}: {error.strerror}", file=sys.stderr)
+        return FAILED
     return code
 
 
@@ -71,7 +76,8 @@ def _dispatch(arguments: list[str]) -> int:
     # intermixed: `key=value` and input files may stand before and after options
     args, unknown = parser.parse_known_intermixed_args(arguments[1:])
     if unknown:
-        options = [option for action in parser._actions for option in action.option_strings]
+        shown = [action for action in parser._actions if action.help != argparse.SUPPRESS]
+        options = [option for action in shown for option in action.option_strings if option.startswith("--")]
         raise UnknownNameError(f"fastseg {name} has no option {unknown[0]!r}; {suggest(unknown[0], options)}")
     return COMMANDS[name].run(args)
 

@@ -77,16 +77,16 @@ def parse_pairs(pairs: list[str], option: str) -> dict[str, object]:
 
 
 @contextmanager
-def progress_bar(unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A function `(done, total)` that draws a bar on a terminal and is silent elsewhere."""
+def progress_bar(unit: str) -> Iterator[Callable[..., None]]:
+    """A function `(done, total, ...)` that draws a bar on a terminal and is silent elsewhere."""
     if not sys.stderr.isatty():
-        yield lambda done, total: None
+        yield lambda done, total, *rest: None
         return
     from tqdm import tqdm
 
     with tqdm(unit=unit, dynamic_ncols=True, leave=False) as bar:
 
-        def show(done: int, total: int) -> None:
+        def show(done: int, total: int, *rest: object) -> None:
             bar.total = total
             bar.update(done - bar.n)
 

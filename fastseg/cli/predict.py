@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="overlay: image under class colours, with legend (default); color: palette PNG; ids: class indices as PNG",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
+    parser.add_argument("--official", action="store_true", help="with --save ids: the data set's official ids")
     parser.add_argument("--max-pixels", metavar="N", type=int, help="refuse larger images (a guard against bombs)")
     add_predictor_arguments(parser)
 
@@ -50,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
             args.out,
             kinds=tuple(kinds),
             overwrite=args.overwrite,
+            official=args.official,
             on_progress=progress,
             **limit,
         )

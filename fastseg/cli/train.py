@@ -18,7 +18,11 @@ EXAMPLES = """\
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", metavar="CONFIG", help="YAML file, such as configs/camvid/fast_scnn.yaml")
     parser.add_argument(
-        "overrides", metavar="KEY=VALUE", nargs="*", help="changes to the file, such as optim.lr=0.02 run_dir=runs/a"
+        "overrides",
+        metavar="KEY=VALUE",
+        nargs="*",
+        default=[],  # without it argparse lists them among the required arguments
+        help="changes to the file, such as optim.lr=0.02 run_dir=runs/a",
     )
     parser.add_argument(
         "--resume",

@@ -12,10 +12,28 @@ import numpy as np
 
 from fastseg.data.dataset import DATASETS, SegDataset
 from fastseg.data.road_scenes_draw import (
-    BUILDING, CLOTHES, LEAVES, NEAR, PAINTS, ROAD, SIDEWALK, TERRAIN, VEGETATION, VOID, WALLS, Camera, Canvas, Colour,
-    Thing, building, bush, car, person, pick, pole, shade, sign, street_box, tree,
-)  # fmt: skip
+    BUILDING,
+    LEAVES,
+    NEAR,
+    PAINTS,
+    ROAD,
+    SIDEWALK,
+    TERRAIN,
+    VEGETATION,
+    VOID,
+    WALLS,
+    Camera,
+    Canvas,
+    Colour,
+    Numbers,
+    Thing,
+    circle,
+    pick,
+    shade,
+    upright,
+)
 from fastseg.data.road_scenes_light import Weather, cast_shadows, draw_weather, expose, paint_sky
+from fastseg.data.road_scenes_street import FAR, Street, furnish
 from fastseg.errors import ConfigError, suggest
 from fastseg.types import DatasetInfo
 
@@ -31,7 +49,6 @@ ROAD_SCENES = DatasetInfo(
 )
 DEFAULT_COUNTS = {"train": 400, "val": 60, "test": 60}
 _SPLIT_KEYS = {"train": 0, "val": 1, "test": 2}
-_FAR = 160.0  # metres: where the street ends and the skyline stands
 
 
 class RoadScenes(SegDataset):
@@ -47,14 +64,12 @@ class RoadScenes(SegDataset):
         self.split = split
         self.count = DEFAULT_COUNTS[split] if count is None else count
         self.height, self.width, self.seed = height, width, seed
-        for name, value, least in (
-            ("count", self.count, 1),
-            ("height", height, 1),
-            ("width", width, 1),
-            ("seed", seed, 0),
-        ):
-            if value < least:
-                raise ConfigError(f"road_scenes was given {name}={value}; {name} must be at least {least}")
+        limits = (("count", self.count, 1), ("height", height, 1), ("width", width, 1), ("seed", seed, 0))
+        for name, value, least in limits:
+            if not isinstance(value, int) or value < least:
+                raise ConfigError(
+                    f"road_scenes was given {name}={value!r}; {name} must be an integer of at least {least}"
+                )
 
     def __len__(self) -> int:
         return self.count
@@ -66,7 +81,7 @@ class RoadScenes(SegDataset):
         """Image uint8 (H,W,3) RGB and label uint8 (H,W) of scene `index`. Raises IndexError outside 0..count-1."""
         if not 0 <= index < self.count:
             raise IndexError(f"road_scenes {self.split} has scenes 0..{self.count - 1}, not {index}")
-        key = np.random.SeedSequence(self.seed, spawn_key=(_SPLIT_KEYS[self.split], index))
+        key = np.random.SeedSequence(self.seed, spawn_key=(_SPLIT_KEYS[self.split], int(index)))
         return render_scene(key, self.height, self.width)
 
 
@@ -85,7 +100,7 @@ def road_scenes(
 def render_scene(key: int | np.random.SeedSequence, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """The scene of one key: image uint8 (H,W,3) RGB and label uint8 (H,W), classes 0..9 or 255.
 
-    One key shows one street at every size of the same aspect; only the grain differs. Raises ConfigError for a size
+    One key shows one street at every size of the same shape; only grain and rounding differ. Raises ConfigError for a size
     below 1.
     """
     if height < 1 or width < 1:
@@ -103,52 +118,16 @@ def render_scene(key: int | np.random.SeedSequence, height: int, width: int) -> 
     paint_sky(canvas.pixels, weather, camera.horizon, sight)
     street = Street(world)
     _paint_ground(canvas, street, world)
-    sun = np.array(
-        [street.shadow_side * world.uniform(0.2, 1.3), world.uniform(-0.5, 0.6)]
-    )  # shadow per metre of height
-    things = sorted(_furnish(street, weather, world), key=lambda thing: -thing.depth)
+    sun = np.array([street.shadow_side * world.uniform(0.2, 1.3), world.uniform(-0.5, 0.6)])
+    things = sorted(furnish(street, weather, world), key=lambda thing: -thing.depth)
     _paint_shadows(canvas, things, sun, weather)
     _paint_skyline(canvas, world)
     for thing in things:
         thing.draw(canvas)
     canvas.flush()
     _paint_bonnet(canvas, world)
-    image = expose(canvas.pixels, weather, sight, grain)
+    image = expose(canvas.pixels, weather, camera.horizon, sight, grain)
     return image, np.ascontiguousarray(canvas.pixels[..., 3])
-
-
-class Street:
-    """The plan of one street, in metres: which strips run where, and what lines them."""
-
-    def __init__(self, rng: np.random.Generator) -> None:
-        lanes = int(rng.integers(2, 5))
-        self.lane_width = rng.uniform(2.9, 3.6)
-        self.lanes = lanes
-        half = 0.5 * lanes * self.lane_width
-        own_lane = lanes // 2 + int(rng.integers((lanes + 1) // 2))  # traffic keeps to the right
-        centre = half - (own_lane + 0.5) * self.lane_width + 0.35 * rng.normal()
-        self.first_lane = centre - half
-        self.parking = {side: 2.1 * (rng.random() < 0.5) for side in (-1, 1)}
-        self.kerb = {side: centre + side * (half + self.parking[side]) for side in (-1, 1)}
-        self.verge = {side: rng.uniform(0.8, 2.5) * (rng.random() < 0.35) for side in (-1, 1)}  # grass along the kerb
-        self.walk = {side: rng.uniform(1.8, 4.2) for side in (-1, 1)}
-        self.garden = {side: rng.uniform(1.0, 6.0) * (rng.random() < 0.45) for side in (-1, 1)}
-        self.density = {side: float(rng.choice((1.0, 0.75, 0.45, 0.1), p=(0.4, 0.25, 0.2, 0.15))) for side in (-1, 1)}
-        self.crossing = (rng.uniform(11, 40), rng.uniform(6, 9)) if rng.random() < 0.45 else None  # depth, width
-        self.shadow_side = int(rng.choice((-1, 1)))
-
-    def walk_edges(self, side: int) -> tuple[float, float]:
-        """Lateral position of the pavement's edges, the one at the road first."""
-        inner = self.kerb[side] + side * self.verge[side]
-        return inner, inner + side * self.walk[side]
-
-    def front(self, side: int) -> float:
-        """Lateral position of the house fronts."""
-        return self.walk_edges(side)[1] + side * self.garden[side]
-
-    def crosses(self, near: float, far: float) -> bool:
-        """Whether the side street opens anywhere between two depths."""
-        return self.crossing is not None and far > self.crossing[0] - 1.5 and near < sum(self.crossing) + 1.5
 
 
 def _draw_camera(rng: np.random.Generator, height: int, width: int) -> Camera:
@@ -160,12 +139,12 @@ def _draw_camera(rng: np.random.Generator, height: int, width: int) -> Camera:
 
 def _strip(left: float, right: float) -> np.ndarray:
     """A band (n,3) of ground along the whole street between two lateral positions."""
-    z = np.geomspace(NEAR, _FAR, 26)
+    z = np.geomspace(NEAR, FAR, 26)
     left_edge, right_edge = (np.column_stack([np.full(26, x), np.zeros(26), z]) for x in (left, right))
     return np.concatenate([left_edge, right_edge[::-1]])
 
 
-def _slabs(left: object, right: object, near: object, far: object) -> np.ndarray:
+def _slabs(left: Numbers, right: Numbers, near: Numbers, far: Numbers) -> np.ndarray:
     """Rectangles (m,4,3) on the ground between lateral positions and depths, each a scalar or (m,)."""
     x_left, x_right, z_near, z_far = np.broadcast_arrays(*(np.atleast_1d(v) for v in (left, right, near, far)))
     x = np.stack([x_left, x_right, x_right, x_left], axis=-1)
@@ -181,24 +160,16 @@ def _paint_ground(canvas: Canvas, street: Street, rng: np.random.Generator) -> N
         rng, ((138, 136, 132), (116, 116, 116), (158, 150, 138), (148, 110, 96), (102, 104, 108), (96, 94, 90))
     )
     grass = pick(rng, ((88, 110, 58), (112, 120, 66), (134, 124, 78), (104, 90, 66), (72, 96, 52)))
-    ahead, down = (
-        np.array([np.cos(camera.roll), np.sin(camera.roll)]),
-        np.array([-np.sin(camera.roll), np.cos(camera.roll)]),
-    )
+    along_horizon = np.array([np.cos(camera.roll), np.sin(camera.roll)])
+    downwards = np.array([-along_horizon[1], along_horizon[0]])
+    half_plane = np.array([-along_horizon, along_horizon, along_horizon + downwards, downwards - along_horizon])
     reach = 4 * sum(canvas.pixels.shape[:2])
-    corners = [
-        np.array([camera.centre, camera.horizon]) + reach * (a * ahead + b * down)
-        for a, b in ((-1, 0), (1, 0), (1, 1), (-1, 1))
-    ]
-    canvas.fill_pixels(np.array(corners), grass, TERRAIN)
+    canvas.fill_pixels(np.array([camera.centre, camera.horizon]) + reach * half_plane, grass, TERRAIN)
 
     for side in (-1, 1):
         inner, outer = street.walk_edges(side)
         paved_garden = street.garden[side] > 0 and rng.random() < 0.3
-        if street.verge[side] == 0:
-            canvas.fill(_strip(street.kerb[side], outer), paving, SIDEWALK)
-        else:
-            canvas.fill(_strip(inner, outer), paving, SIDEWALK)
+        canvas.fill(_strip(inner, outer), paving, SIDEWALK)
         if paved_garden:
             canvas.fill(_strip(outer, street.front(side)), shade(paving, 0.9), SIDEWALK)
         joints = 1.5 * np.arange(1, 24)
@@ -228,10 +199,9 @@ def _paint_markings(canvas: Canvas, street: Street, asphalt: Colour, rng: np.ran
         for track in (0.28, 0.72):
             x = first + (index + track) * lane
             canvas.fill(_strip(x - 0.2, x + 0.2), shade(asphalt, 0.95), ROAD)
-    angle = np.linspace(0, 2 * np.pi, 14, endpoint=False)
     for _ in range(int(rng.integers(0, 3))):  # manholes
         x, z = first + rng.uniform(0.5, street.lanes * lane - 0.5), rng.uniform(4, 16)
-        lid = np.column_stack([x + 0.34 * np.cos(angle), np.zeros(14), z + 0.34 * np.sin(angle)])
+        lid = np.insert(0.34 * circle(14) + (x, z), 1, 0.0, axis=1)
         canvas.fill(lid, shade(asphalt, 0.6), ROAD)
     white = shade(pick(rng, ((222, 222, 216), (206, 204, 196), (216, 180, 80)), 0.04), rng.uniform(0.75, 1.0))
     dashes = np.arange(2.0, 90.0, rng.uniform(6, 10)) + rng.uniform(0, 4)
@@ -274,122 +244,15 @@ def _paint_skyline(canvas: Canvas, rng: np.random.Generator) -> None:
         width = rng.uniform(8, 26)
         if rng.random() < town:
             top = rng.uniform(8, 26) * (1 + 1.5 * (rng.random() < 0.15))
-            box = np.array([(x, 0, _FAR), (x + width, 0, _FAR), (x + width, top, _FAR), (x, top, _FAR)])
-            canvas.fill(box, pick(rng, WALLS), BUILDING)
+            block = np.array([(0, 0), (width, 0), (width, top), (0, top)])
+            canvas.fill(upright(x, FAR, block), pick(rng, WALLS), BUILDING)
         else:
-            hills = np.linspace(0, 1, 9)
-            top = rng.uniform(4, 12) * (0.55 + 0.45 * np.sin(np.pi * hills)) + 0.7 * rng.normal(size=9)
-            crown = np.column_stack([x - 2 + hills * (width + 4), top, np.full(9, _FAR)])
-            base = np.array([(x + width + 2, 0, _FAR), (x - 2, 0, _FAR)])
-            canvas.fill(np.concatenate([crown, base]), pick(rng, LEAVES), VEGETATION)
+            share = np.linspace(0, 1, 9)
+            tops = rng.uniform(4, 12) * (0.55 + 0.45 * np.sin(np.pi * share)) + 0.7 * rng.normal(size=9)
+            crowns = np.column_stack([share * (width + 4) - 2, tops])
+            grove = np.concatenate([crowns, np.array([(width + 2, 0), (-2, 0)])])
+            canvas.fill(upright(x, FAR, grove), pick(rng, LEAVES), VEGETATION)
         x += width
-
-
-def _furnish(street: Street, weather: Weather, rng: np.random.Generator) -> list[Thing]:
-    """Everything that stands in the street."""
-    things: list[Thing] = []
-    leaves = pick(rng, LEAVES)  # one species dominates a street
-    for side in (-1, 1):
-        things += _houses_and_gardens(street, weather, side, leaves, rng)
-        things += _pavement(street, side, leaves, rng)
-    things += _traffic(street, rng)
-    return things
-
-
-def _houses_and_gardens(
-    street: Street, weather: Weather, side: int, leaves: Colour, rng: np.random.Generator
-) -> list[Thing]:
-    things: list[Thing] = []
-    x, z = street.front(side), rng.uniform(-6, 2)
-    storeys = rng.uniform(1.5, 5.5)
-    while z < 125:
-        length = rng.uniform(9, 22)
-        if street.crossing and street.crosses(z, z + length):  # end before the side street, or go on behind it
-            length = street.crossing[0] - 1.5 - z
-            if length < 5:
-                z = sum(street.crossing) + 1.5
-                continue
-        if rng.random() < street.density[side]:
-            height = 3.1 * max(1.4, storeys + rng.normal() * 0.8) + 0.8
-            set_back = side * rng.uniform(0, 1.5) * (street.density[side] < 1)
-            lit = side == street.shadow_side  # its fronts look towards the sun
-            if z + length > NEAR + 1:
-                things.append(
-                    building(rng, side, x + set_back, max(z, NEAR), z + length, height, sunlit=lit, lamps=weather.lamps)
-                )
-        else:
-            for _ in range(int(rng.integers(2, 5))):
-                spot = max(z + rng.uniform(0, length), 4.0)
-                away = x + side * rng.uniform(1.5, 16)
-                if rng.random() < 0.7:
-                    things.append(tree(rng, away, spot, rng.uniform(4, 12), shade(leaves, rng.uniform(0.8, 1.2))))
-                else:
-                    things.append(bush(rng, away, spot, rng.uniform(1.5, 5), rng.uniform(0.8, 2.2), pick(rng, LEAVES)))
-        z += length
-    if street.garden[side] > 1.8:
-        for z in np.arange(rng.uniform(4, 9), 60, rng.uniform(3, 9)):
-            if not street.crosses(z - 1, z + 1):
-                at = street.front(side) - side * street.garden[side] * rng.uniform(0.2, 0.6)
-                things.append(bush(rng, at, z, rng.uniform(0.8, 2.4), rng.uniform(0.6, 1.5), pick(rng, LEAVES)))
-    return things
-
-
-def _pavement(street: Street, side: int, leaves: Colour, rng: np.random.Generator) -> list[Thing]:
-    """Trees, lamp posts, signs, boxes and pedestrians between the road and the houses."""
-    inner, outer = street.walk_edges(side)
-    kerb = street.kerb[side] + side * 0.45
-    things: list[Thing] = []
-    if rng.random() < 0.55:
-        spacing = rng.uniform(7, 16)
-        for z in np.arange(rng.uniform(5, 5 + spacing), 80, spacing):
-            if not street.crosses(z, z) and rng.random() < 0.85:
-                jittered = z + rng.normal() * 0.4
-                things.append(
-                    tree(rng, kerb + side * 0.3, jittered, rng.uniform(4, 9), shade(leaves, rng.uniform(0.85, 1.15)))
-                )
-    spacing, tall = rng.uniform(16, 30), rng.uniform(5, 9)
-    arm = -side * rng.uniform(1.0, 2.2) * (rng.random() < 0.75)
-    things += [pole(rng, kerb, z, tall, arm) for z in np.arange(rng.uniform(5, 16), 95, spacing)]
-    near = max(6.0, 1.25 * abs(kerb))  # closer ones would stand beside the picture
-    for z in rng.uniform(near, near + 26, size=int(rng.integers(0, 4))):
-        things.append(sign(rng, kerb + side * rng.uniform(-0.1, 0.4), z))
-    if rng.random() < 0.35:
-        things.append(street_box(rng, outer - side * 0.5, rng.uniform(near, 25)))
-    for z in near + rng.exponential(12, size=int(rng.poisson(2.6))):
-        at = inner + side * rng.uniform(0.3, street.walk[side] - 0.3)
-        things += [
-            person(rng, at + 0.62 * i, z + 0.3 * rng.normal())
-            for i in range(int(rng.choice((1, 2, 3), p=(0.65, 0.27, 0.08))))
-        ]
-    return things
-
-
-def _traffic(street: Street, rng: np.random.Generator) -> list[Thing]:
-    """Cars in their lanes, parked along the kerb and on the side street, and people crossing."""
-    things: list[Thing] = []
-    for index in range(street.lanes):
-        oncoming = index < street.lanes // 2
-        x = street.first_lane + (index + 0.5) * street.lane_width
-        z = rng.uniform(7, 40)
-        while z < 90:
-            if not street.crosses(z - 3, z + 3):
-                things.append(car(rng, x + 0.2 * rng.normal(), z, (np.pi if oncoming else 0.0) + 0.02 * rng.normal()))
-            z += 6.5 + rng.exponential(22)
-    for side in (-1, 1):
-        if street.parking[side] and rng.random() < 0.85:
-            at = street.kerb[side] - side * 1.05
-            for z in np.arange(rng.uniform(4.5, 9), 55, rng.uniform(5.6, 7.5)):
-                if rng.random() < 0.7 and not street.crosses(z - 4, z + 4):
-                    things.append(car(rng, at + 0.08 * rng.normal(), z, np.pi * (side < 0) + 0.04 * rng.normal()))
-    if street.crossing and rng.random() < 0.6:
-        near, width = street.crossing
-        turn = int(rng.choice((-1, 1)))
-        things.append(car(rng, rng.uniform(-14, 14), near + width * (0.5 - 0.24 * turn), turn * np.pi / 2))
-    if rng.random() < 0.4:
-        z = street.crossing[0] - 3 if street.crossing else rng.uniform(7, 25)
-        for x in rng.uniform(street.kerb[-1], street.kerb[1], size=int(rng.integers(1, 4))):
-            things.append(person(rng, x, z + rng.uniform(-1, 1)))
-    return things
 
 
 def _paint_bonnet(canvas: Canvas, rng: np.random.Generator) -> None:
@@ -403,5 +266,5 @@ def _paint_bonnet(canvas: Canvas, rng: np.random.Generator) -> None:
     edge = np.column_stack([across * width, top])
     bottom = np.array([(1.1 * width, 1.1 * height), (-0.1 * width, 1.1 * height)])
     for drop, brightness in ((0.0, 0.7), (0.35 * rise * height, 0.52)):
-        outline = np.concatenate([edge + (0, drop), bottom])
+        outline = np.concatenate([edge + np.array([0.0, drop]), bottom])
         canvas.fill_pixels(outline, shade(colour, brightness), VOID)

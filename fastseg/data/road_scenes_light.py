@@ -7,8 +7,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fastseg.data.road_scenes_draw import (
-    BUILDING, CAR, PERSON, POLE, ROAD, SIDEWALK, SKY, TERRAIN, TRAFFIC_SIGN, VEGETATION, Colour,
-)  # fmt: skip
+    BUILDING,
+    CAR,
+    PERSON,
+    POLE,
+    ROAD,
+    SIDEWALK,
+    SKY,
+    TERRAIN,
+    TRAFFIC_SIGN,
+    VEGETATION,
+    Colour,
+)
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,7 @@ def cast_shadows(pixels: np.ndarray, outlines: list[np.ndarray], strength: float
     import cv2
 
     height, width = pixels.shape[:2]
-    mask = np.zeros((height, width), np.uint8)
+    mask: np.ndarray = np.zeros((height, width), np.uint8)
     for outline in outlines:
         cv2.fillConvexPoly(mask, np.rint(outline.clip(-30_000, 30_000)).astype(np.int32), 255)
     mask = cv2.blur(mask, (1 + 2 * (height // 160), 1 + 2 * (height // 160)))
@@ -102,7 +112,9 @@ def cast_shadows(pixels: np.ndarray, outlines: list[np.ndarray], strength: float
         pixels[..., channel] = cv2.multiply(np.ascontiguousarray(pixels[..., channel]), tinted, scale=1 / 255)
 
 
-def expose(pixels: np.ndarray, weather: Weather, rng: np.random.Generator, grain: np.random.Generator) -> np.ndarray:
+def expose(
+    pixels: np.ndarray, weather: Weather, horizon: float, rng: np.random.Generator, grain: np.random.Generator
+) -> np.ndarray:
     """The painted street (H,W,4) as a camera sees it, uint8 (H,W,3): texture, light, blur, sensor noise.
 
     `rng` draws what belongs to the scene, `grain` whatever needs one value per pixel.
@@ -118,10 +130,13 @@ def expose(pixels: np.ndarray, weather: Weather, rng: np.random.Generator, grain
     fine = np.frombuffer(grain.bytes(height * width), np.uint8).reshape(height, width).astype(np.float32)
     fine = (fine - 127.5) * (1 / 73.6)  # uniform with unit variance
 
-    gain = 1 + 0.03 * light
-    gain += cv2.LUT(label, GRAIN) * fine
+    gain = cv2.LUT(label, GRAIN) * fine
     gain += cv2.LUT(label, PATCH) * coarse
     gain += cv2.LUT(label, STREAK) * streaks
+    # What lies at the horizon is mostly far away: its texture is too fine to see, and lost in the haze.
+    rows = np.abs(np.arange(height, dtype=np.float32) + 0.5 - horizon)
+    gain *= (0.25 + rows * (6 / height)).clip(0, 1)[:, None]
+    gain += 1 + 0.03 * light
     across = np.linspace(-1, 1, width, dtype=np.float32) if width > 1 else np.zeros(1, np.float32)
     along = np.linspace(-1, 1, height, dtype=np.float32)[:, None] if height > 1 else np.zeros((1, 1), np.float32)
     gain *= weather.exposure * (1 - rng.uniform(0.0, 0.14) * (across**2 + along**2))
@@ -133,7 +148,6 @@ def expose(pixels: np.ndarray, weather: Weather, rng: np.random.Generator, grain
     level = rng.uniform(1.0, 4.5)
     noise = np.frombuffer(grain.bytes(height * width * 3), np.uint8).reshape(height, width, 3).astype(np.float32)
     noise *= level / 73.6
-    image *= contrast
-    image += noise
-    image += 128 * (1 - contrast) * 0.7 + black - 127.5 * level / 73.6 + 0.5
+    offset = np.float32(90 * (1 - contrast) + black - 127.5 * level / 73.6 + 0.5)
+    image = image * np.float32(contrast) + noise + offset
     return np.clip(image, 0, 255, out=image).astype(np.uint8)

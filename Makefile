@@ -1,0 +1,47 @@
+# make quickstart | test | test-slow | lint | clean
+#   VENV    virtual environment to use or to make (default .venv); one that has everything is left as it is
+#   PYTHON  interpreter that makes it (default python3)
+#   PIP     extra arguments for pip, such as PIP="--index-url https://download.pytorch.org/whl/cpu --extra-index-url https://pypi.org/simple"
+VENV ?= .venv
+PYTHON ?= python3
+PIP ?=
+RUN := runs/quickstart
+
+python := $(abspath $(VENV))/bin/python
+core := torch torchvision numpy PIL cv2 omegaconf yaml safetensors tqdm
+checks := pytest pytest_timeout hypothesis ruff mypy
+
+# has(modules): whether the environment finds them all, without importing any
+has = $(python) -c 'import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, sys.argv[1:])))' $(1) 2>/dev/null
+
+.PHONY: quickstart test test-slow lint clean
+.DELETE_ON_ERROR:
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.fastseg-core: pyproject.toml | $(VENV)/bin/python
+	$(call has,$(core)) || $(python) -m pip install $(PIP) -e .
+	touch $@
+
+$(VENV)/.fastseg-test: pyproject.toml | $(VENV)/bin/python
+	$(call has,$(core) $(checks)) || $(python) -m pip install $(PIP) -e '.[test]'
+	touch $@
+
+quickstart: $(VENV)/.fastseg-core
+	PYTHON=$(python) RUN=$(RUN) bash tools/quickstart.sh
+
+test: $(VENV)/.fastseg-test
+	$(python) -m pytest -m "not slow"
+
+test-slow: $(VENV)/.fastseg-test
+	$(python) -m pytest -m slow
+
+lint: $(VENV)/.fastseg-test
+	$(python) -m ruff check
+	$(python) -m ruff format --check
+	$(python) -m mypy
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find fastseg tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# tools/dist_train.sh CONFIG [KEY=VALUE ...] [--resume auto]: train on one machine, from any folder.
+#   NPROC   number of processes (default: one per visible GPU, else 1)
+#   PYTHON  the interpreter (default: python)
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+python=${PYTHON:-$(command -v python || command -v python3)}
+# this clone's code, whichever fastseg is installed
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+
+# configurations are named from the clone's root; everything else belongs to the folder we are in
+if [[ $# -gt 0 && ! -e $1 && -e $root/$1 ]]; then
+    set -- "$root/$1" "${@:2}"
+fi
+
+nproc=${NPROC:-$("$python" -c 'import torch; print(max(1, torch.cuda.device_count()))')}
+cores=$("$python" -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores > nproc ? cores / nproc : 1))}
+
+if [[ $nproc -eq 1 ]]; then
+    exec "$python" -m fastseg train "$@" # one process needs no launcher, and its errors stay one line
+fi
+exec "$python" -m torch.distributed.run --standalone --nproc-per-node "$nproc" -m fastseg train "$@"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import contextlib
 import io
 import os
 import stat
@@ -183,7 +184,8 @@ def write_bytes(path: Path, data: bytes) -> None:
             f"{printable(path)} cannot be written: {error}; check free space, permissions and the folder's name"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError, ValueError):  # gone already, or never made
+            temporary.unlink()
 
 
 def _with_legend(image: Image.Image, entries: Sequence[tuple[tuple[int, int, int], str, str]]) -> Image.Image:

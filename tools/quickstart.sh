@@ -10,7 +10,7 @@ start=$SECONDS
 # two gloo processes whose batch norm shares its statistics, as on two GPUs; --resume goes on after an interruption
 NPROC=2 bash exp/road_scenes_fast_scnn.sh train.device=cpu train.norm=gloo run_dir="$run" --resume auto "$@"
 trained=$SECONDS
-"$PYTHON" -m fastseg eval "$run" --device cpu --data-args height=192 width=384 --json "$run/test.json"
+"$PYTHON" -m fastseg eval "$run" --device cpu --data-args height=160 width=320 --json "$run/test.json"
 "$PYTHON" -m fastseg demo --seed 1000 --scenes "$run/streets" --sizes 512x256 640x360 333x517
 "$PYTHON" -m fastseg predict "$run/streets" --weights "$run" --device cpu --out "$run/overlays" --overwrite
 

@@ -10,7 +10,7 @@ SUMMARY = "score weights on a labelled data set: IoU per class, mIoU, accuracies
 EXAMPLES = """\
   fastseg eval --model fast_scnn --weights camvid --data camvid --root /data/CamVid --split test
   fastseg eval runs/camvid_fast_scnn --root /data/CamVid --split val --scales 0.75 1 1.25 --flip
-  fastseg eval runs/quickstart --data-args height=192 width=384 --json scores.json"""
+  fastseg eval runs/quickstart --data-args height=160 width=320 --json scores.json"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

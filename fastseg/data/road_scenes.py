@@ -34,7 +34,7 @@ from fastseg.data.road_scenes_draw import (
 )
 from fastseg.data.road_scenes_light import Weather, cast_shadows, draw_weather, expose, paint_sky
 from fastseg.data.road_scenes_street import FAR, Street, furnish
-from fastseg.errors import ConfigError, suggest
+from fastseg.errors import ConfigError, DataError, suggest
 from fastseg.types import DatasetInfo
 
 ROAD_SCENES = DatasetInfo(
@@ -60,7 +60,7 @@ class RoadScenes(SegDataset):
         self, split: str, *, count: int | None = None, height: int = 256, width: int = 512, seed: int = 0
     ) -> None:
         if split not in DEFAULT_COUNTS:
-            raise ConfigError(f"road_scenes has no split {split!r}; {suggest(split, DEFAULT_COUNTS)}")
+            raise DataError(f"road_scenes has no split {split!r}; {suggest(split, DEFAULT_COUNTS)}")
         self.split = split
         self.count = DEFAULT_COUNTS[split] if count is None else count
         self.height, self.width, self.seed = height, width, seed
@@ -92,7 +92,8 @@ def road_scenes(
     """Procedural street scenes, `height` x `width` pixels.
 
     `split` is train, val or test: disjoint streams of scenes, by default 400, 60 and 60 of them. A larger `count`
-    extends a split without changing its first scenes. Raises ConfigError for another split or a size below 1.
+    extends a split without changing its first scenes.
+    Raises DataError for another split, ConfigError for a count or size below 1.
     """
     return RoadScenes(split, count=count, height=height, width=width, seed=seed)
 
@@ -100,14 +101,15 @@ def road_scenes(
 def render_scene(key: int | np.random.SeedSequence, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """The scene of one key: image uint8 (H,W,3) RGB and label uint8 (H,W), classes 0..9 or 255.
 
-    One key shows one street at every size of the same shape; only grain and rounding differ. Raises ConfigError for a size
-    below 1.
+    One key shows one street at every size of the same shape; only grain and rounding differ.
+    Raises ConfigError for a size below 1.
     """
     if height < 1 or width < 1:
         raise ConfigError(f"a scene of {height} x {width} pixels was asked for; height and width must be at least 1")
     if not isinstance(key, np.random.SeedSequence):
         key = np.random.SeedSequence(key)
     # Children by hand: `key.spawn` would count up inside the caller's key, and the second call would differ.
+    # `world` draws metres, `sight` the light, `grain` pixels: the first two never depend on the size.
     world, sight, grain = (
         np.random.Generator(np.random.Philox(np.random.SeedSequence(key.entropy, spawn_key=(*key.spawn_key, child))))
         for child in range(3)

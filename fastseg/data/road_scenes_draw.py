@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -187,19 +188,17 @@ def upright(x: float, z: float, outline: np.ndarray) -> np.ndarray:
     return points
 
 
+@cache
 def circle(corners: int, turn: float = 0.0) -> np.ndarray:
     """A regular polygon (n,2) of radius 1, its first corner at `turn` radians."""
     angle = turn + np.linspace(0, 2 * np.pi, corners, endpoint=False)
     return np.column_stack([np.cos(angle), np.sin(angle)])
 
 
-_ROUND = {corners: circle(corners) for corners in (10, 12, 32)}
-
-
 def blobs(rng: np.random.Generator, centres: np.ndarray, radii: np.ndarray, rough: float) -> np.ndarray:
     """Roundish outlines (m,32,2) about `centres` (m,2) with `radii` (m,2), each radius varied by about `rough`."""
     radius = 1 + rough * rng.standard_normal((len(centres), 32, 1)).clip(-2, 2)
-    return centres[:, None] + radii[:, None] * radius * _ROUND[32]
+    return centres[:, None] + radii[:, None] * radius * circle(32)
 
 
 def square(x: float, z: float, half: float) -> np.ndarray:

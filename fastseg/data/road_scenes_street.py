@@ -73,10 +73,9 @@ def _houses_and_gardens(
             height = 3.1 * max(1.4, storeys + rng.normal() * 0.8) + 0.8
             set_back = side * rng.uniform(0, 1.5) * (street.density[side] < 1)
             lit = side == street.shadow_side  # its fronts look towards the sun
-            if z + length > NEAR + 1:
-                things.append(
-                    building(rng, side, x + set_back, max(z, NEAR), z + length, height, sunlit=lit, lamps=weather.lamps)
-                )
+            span = max(z, NEAR), z + length
+            if span[1] > NEAR + 1:
+                things.append(building(rng, side, x + set_back, *span, height, sunlit=lit, lamps=weather.lamps))
         else:
             for _ in range(int(rng.integers(2, 5))):
                 spot = max(z + rng.uniform(0, length), 4.0)
@@ -101,12 +100,10 @@ def _pavement(street: Street, side: int, leaves: Colour, rng: np.random.Generato
     things: list[Thing] = []
     if rng.random() < 0.55:
         spacing = rng.uniform(7, 16)
-        for z in np.arange(rng.uniform(5, 5 + spacing), 80, spacing):
+        for z in np.arange(rng.uniform(5, 5 + spacing), 80, spacing) + 0.4 * rng.normal():
             if not street.crosses(z, z) and rng.random() < 0.85:
-                jittered = z + rng.normal() * 0.4
-                things.append(
-                    tree(rng, kerb + side * 0.3, jittered, rng.uniform(4, 9), shade(leaves, rng.uniform(0.85, 1.15)))
-                )
+                tone = shade(leaves, rng.uniform(0.85, 1.15))
+                things.append(tree(rng, kerb + side * 0.3, z, rng.uniform(4, 9), tone))
     spacing, tall = rng.uniform(16, 30), rng.uniform(5, 9)
     arm = -side * rng.uniform(1.0, 2.2) * (rng.random() < 0.75)
     things += [pole(rng, kerb, z, tall, arm) for z in np.arange(rng.uniform(5, 16), 95, spacing)]
@@ -117,10 +114,8 @@ def _pavement(street: Street, side: int, leaves: Colour, rng: np.random.Generato
         things.append(street_box(rng, outer - side * 0.5, rng.uniform(near, 25)))
     for z in near + rng.exponential(12, size=int(rng.poisson(2.6))):
         at = inner + side * rng.uniform(0.3, street.walk[side] - 0.3)
-        things += [
-            person(rng, at + 0.62 * i, z + 0.3 * rng.normal())
-            for i in range(int(rng.choice((1, 2, 3), p=(0.65, 0.27, 0.08))))
-        ]
+        group = int(rng.choice((1, 2, 3), p=(0.65, 0.27, 0.08)))
+        things += [person(rng, at + 0.62 * i, z + 0.3 * rng.normal()) for i in range(group)]
     return things
 
 
@@ -131,9 +126,9 @@ def _traffic(street: Street, rng: np.random.Generator) -> list[Thing]:
         oncoming = index < street.lanes // 2
         x = street.first_lane + (index + 0.5) * street.lane_width
         z = rng.uniform(7, 40)
-        while z < 90:
+        while z < 80:
             if not street.crosses(z - 3, z + 3):
-                things.append(car(rng, x + 0.2 * rng.normal(), z, (np.pi if oncoming else 0.0) + 0.02 * rng.normal()))
+                things.append(car(rng, x + 0.2 * rng.normal(), z, np.pi * oncoming + 0.02 * rng.normal()))
             z += 6.5 + rng.exponential(22)
     for side in (-1, 1):
         if street.parking[side] and rng.random() < 0.85:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from fastseg.data.road_scenes_draw import (
-    _ROUND,
     BUILDING,
     CAR,
     CLOTHES,
@@ -58,15 +57,13 @@ def building(
         column, floor = (grid.ravel() for grid in np.meshgrid(np.arange(columns), np.arange(floors)))
         half = rng.uniform(0.2, 0.4)
         low, high = rng.uniform(0.2, 0.34), rng.uniform(0.7, 0.86)
-        panes = patches(
-            face, (column + 0.5 - half) / columns, (column + 0.5 + half) / columns, (floor + low) / floors,
-            (floor + high) / floors,
-        )  # fmt: skip
-        if columns * floors > 1 and half < 0.34:
+        left, right = (column + 0.5 - half) / columns, (column + 0.5 + half) / columns
+        panes = patches(face, left, right, (floor + low) / floors, (floor + high) / floors)
+        if half < 0.34:
+            rim = 0.06 / columns
             frames = patches(
-                face, (column + 0.44 - half) / columns, (column + 0.56 + half) / columns,
-                (floor + low - 0.05) / floors, (floor + high + 0.05) / floors,
-            )  # fmt: skip
+                face, left - rim, right + rim, (floor + low - 0.05) / floors, (floor + high + 0.05) / floors
+            )
             canvas.fill(frames, shade(wall, light * rng.uniform(0.8, 1.25)), BUILDING)
         kind = rng.random(len(panes))
         canvas.fill(panes[kind >= 0.3], glass, BUILDING)
@@ -81,23 +78,22 @@ def building(
     def draw(canvas: Canvas) -> None:
         glass = pick(rng, ((48, 56, 66), (72, 84, 96), (104, 122, 140), (40, 40, 42)))
         light = 1.12 if sunlit else 0.84
-        canvas.fill(end, shade(wall, 1.96 - light - 0.06), BUILDING)
-        if near < 45 and near > NEAR:
+        canvas.fill(end, shade(wall, 1.9 - light), BUILDING)
+        if NEAR < near < 45:
             windows(canvas, end, depth, shade(glass, 0.85), 1.9 - light)
         canvas.fill(street, shade(wall, light), BUILDING)
-        if rng.random() < 0.5:
-            canvas.fill(patches(street, 0.0, 1.0, 0.0, 1.0 / max(1, int(height / 3.1))),
-                        shade(pick(rng, WALLS), light), BUILDING)  # fmt: skip
+        if rng.random() < 0.5:  # another colour at street level
+            base = patches(street, 0.0, 1.0, 0.0, 1.0 / max(1, int(height / 3.1)))
+            canvas.fill(base, shade(pick(rng, WALLS), light), BUILDING)
         if near < 80:
             windows(canvas, street, far - near, glass, light)
         canvas.fill(patches(street, 0.0, 1.0, 0.95, 1.0), shade(wall, light * rng.uniform(0.7, 1.2)), BUILDING)
         if height < 12:  # a pitched roof, its ridge over the middle of the house
-            ridge = (x + side * depth / 2, height + rng.uniform(1.5, 3.5))
-            roof = pick(rng, ROOFS)
-            canvas.fill(np.array([(x, height, near), (x + side * depth, height, near), (*ridge, near)]), wall, BUILDING)
-            canvas.fill(
-                np.array([(x - side * 0.4, height - 0.1, near), (x - side * 0.4, height - 0.1, far),
-                          (*ridge, far), (*ridge, near)]), shade(roof, light), BUILDING)  # fmt: skip
+            ridge, eaves = (x + side * depth / 2, height + rng.uniform(1.5, 3.5)), (x - side * 0.4, height - 0.1)
+            gable = np.array([(x, height, near), (x + side * depth, height, near), (*ridge, near)])
+            slope = np.array([(*eaves, near), (*eaves, far), (*ridge, far), (*ridge, near)])
+            canvas.fill(gable, wall, BUILDING)
+            canvas.fill(slope, shade(pick(rng, ROOFS), light), BUILDING)
 
     footprint = np.array([(x, near), (x + side * depth, near), (x + side * depth, far), (x, far)])
     return Thing(far, footprint, height, draw)  # by its far end: whatever stands along the front comes later
@@ -111,25 +107,23 @@ def tree(rng: np.random.Generator, x: float, z: float, height: float, leaves: Co
     def draw(canvas: Canvas) -> None:
         bark = shade(pick(rng, ((88, 72, 58), (104, 96, 86), (66, 54, 46))), 0.9)
         half = 0.018 * height + 0.03
-        trunk = np.array([(-half, 0), (half, 0), (half * 0.7, height * 0.6), (-half * 0.7, height * 0.6)])
-        canvas.fill(upright(x, z, trunk), bark, VEGETATION)
+        canvas.fill(upright(x, z, _bar(half, half * 0.7, 0, height * 0.6)), bark, VEGETATION)
         if conical:
             for step in range(5):
-                low, wide = height * (0.12 + 0.17 * step), radius * (1 - 0.17 * step)
-                tier = np.array([(-wide, low), (wide, low), (wide * 0.3, low + height * 0.24), (0, low + height * 0.3),
-                                 (-wide * 0.3, low + height * 0.24)])  # fmt: skip
+                wide, low = radius * (1 - 0.17 * step), height * (0.12 + 0.17 * step)
+                tier = np.array([(-1, 0), (1, 0), (0.3, 0.24), (0, 0.3), (-0.3, 0.24)]) * (wide, height) + (0, low)
                 canvas.fill(upright(x, z, tier), shade(leaves, 0.7 + 0.1 * step), VEGETATION)
             return
         middle = np.array([0.0, height - radius * 0.95])
         (crown,) = blobs(rng, middle[None], np.array([(radius, radius * 0.95)]), 0.07)
         canvas.fill(upright(x, z, crown), shade(leaves, 0.72), VEGETATION)
-        angle, distance = rng.uniform(0, 2 * np.pi, 9), radius * np.sqrt(rng.random(9)) * 0.75
+        count = 9 if z < 45 else 4
+        angle, distance = rng.uniform(0, 2 * np.pi, count), 0.75 * radius * np.sqrt(rng.random(count))
         offsets = distance[:, None] * np.column_stack([np.cos(angle), np.sin(angle)])
-        radii = radius * rng.uniform(0.25, 0.5, 9)[:, None] * (1.0, 0.8)
-        brightness = 0.86 + 0.3 * offsets[:, 1] / radius + 0.1 * rng.standard_normal(9)
-        for puff, tone in zip(
-            upright(x, z, blobs(rng, middle + offsets, radii, 0.12)), brightness.tolist(), strict=True
-        ):
+        radii = radius * rng.uniform(0.25, 0.5, count)[:, None] * (1.0, 0.8)
+        puffs = upright(x, z, blobs(rng, middle + offsets, radii, 0.12))
+        tones = 0.86 + 0.3 * offsets[:, 1] / radius + 0.1 * rng.standard_normal(count)  # lighter towards the top
+        for puff, tone in zip(puffs, tones.tolist(), strict=True):
             canvas.fill(puff, shade(leaves, tone), VEGETATION)
 
     return Thing(z, square(x, z, radius * 0.8), height, draw)
@@ -154,48 +148,41 @@ def pole(rng: np.random.Generator, x: float, z: float, height: float, arm: float
     colour = pick(rng, METAL)
 
     def draw(canvas: Canvas) -> None:
-        canvas.fill(
-            upright(x, z, np.array([(-half, 0), (half, 0), (half * 0.7, height), (-half * 0.7, height)])), colour, POLE
-        )
-        canvas.fill(upright(x, z, np.array([(half * 0.2, 0), (half, 0), (half * 0.7, height), (half * 0.1, height)])),
-                    shade(colour, 0.75), POLE)  # fmt: skip
+        canvas.fill(upright(x, z, _bar(half, half * 0.7, 0, height)), colour, POLE)
+        lee = _bar(half * 0.4, half * 0.3, 0, height) + np.array([half * 0.5, 0])
+        canvas.fill(upright(x, z, lee), shade(colour, 0.75), POLE)
         if arm:
             bar = np.array([(0, height - 0.5), (arm, height - 0.1), (arm, height + 0.06), (0, height - 0.3)])
             canvas.fill(upright(x, z, bar), colour, POLE)
-            lamp = np.array([(arm * 0.75, height - 0.2), (arm * 1.3, height - 0.08), (arm * 1.3, height + 0.12),
-                             (arm * 0.75, height + 0.08)])  # fmt: skip
+            lamp = np.array([(0.75, -0.2), (1.3, -0.08), (1.3, 0.12), (0.75, 0.08)]) * (arm, 1) + (0, height)
             canvas.fill(upright(x, z, lamp), shade(colour, 1.25), POLE)
 
     return Thing(z, square(x, z, half), height, draw)
 
 
+# Round, triangular, square, diamond, direction board: corners, first corner, width by height, rim, plates.
+SIGNS = (
+    (24, 0.0, 1.0, (176, 34, 36), ((226, 226, 222), (40, 80, 150))),
+    (3, np.pi / 2, 1.1, (176, 34, 36), ((226, 226, 222), (222, 180, 40))),
+    (4, np.pi / 4, 1.1, (214, 216, 220), ((34, 74, 150), (226, 226, 222))),
+    (4, 0.0, 1.0, (226, 226, 222), ((222, 180, 40), (210, 110, 40))),
+    (4, np.pi / 4, 1.9, (220, 222, 222), ((28, 96, 72), (40, 80, 150))),
+)
+
+
 def sign(rng: np.random.Generator, x: float, z: float) -> Thing:
-    """A traffic sign on its post: round, triangular, square or a wide direction board; sometimes its grey back."""
-    kind = int(rng.integers(5))
+    """A traffic sign on its post: one of `SIGNS`, now and then its grey back."""
+    corners, turn, aspect, rim, plates = SIGNS[int(rng.integers(len(SIGNS)))]
     size = rng.uniform(0.38, 0.6)
     height = rng.uniform(2.3, 3.0)
-    colour = pick(rng, METAL)
-    corners, turn, aspect = (
-        (24, 0.0, 1.0),
-        (3, np.pi / 2, 1.1),
-        (4, np.pi / 4, 1.1),
-        (4, 0.0, 1.0),
-        (4, np.pi / 4, 1.9),
-    )[kind]
+    colour, plate = pick(rng, METAL), pick(rng, plates, 0.05)
     outline = circle(corners, turn) * (aspect * size, size)
-    rim, plate = (
-        ((176, 34, 36), (226, 226, 222)),
-        ((176, 34, 36), (226, 226, 222)),
-        ((214, 216, 220), (34, 74, 150)),
-        ((226, 226, 222), (222, 180, 40)),
-        ((220, 222, 222), (28, 96, 72) if rng.random() < 0.5 else (40, 80, 150)),
-    )[kind]
     from_behind = rng.random() < 0.15
     symbol = pick(rng, ((24, 24, 26), (230, 230, 228)), 0.05)
     mark_size = ((0.7 * aspect, 0.24), (0.22, 0.5), (0.4, 0.4))[int(rng.integers(3))]
 
     def draw(canvas: Canvas) -> None:
-        canvas.fill(upright(x, z, np.array([(-0.06, 0), (0.06, 0), (0.06, height), (-0.06, height)])), colour, POLE)
+        canvas.fill(upright(x, z, _bar(0.06, 0.06, 0, height)), colour, POLE)
         raised = np.array([0.0, height + size * 0.6])
         canvas.fill(upright(x, z, outline + raised), (134, 136, 138) if from_behind else rim, TRAFFIC_SIGN)
         if not from_behind:
@@ -221,10 +208,8 @@ def person(rng: np.random.Generator, x: float, z: float) -> Thing:
             canvas.fill(upright(x, z, np.array(outline) * tall), colour, PERSON)
 
         for foot, hip, tone in ((stride, -0.04, 0.8), (-stride, 0.04, 1.0)):
-            part(
-                [(hip - 0.05, 0.5), (hip + 0.055, 0.5), (foot + 0.035, 0.03), (foot - 0.035, 0.03)],
-                shade(trousers, tone),
-            )
+            leg = [(hip - 0.05, 0.5), (hip + 0.055, 0.5), (foot + 0.035, 0.03), (foot - 0.035, 0.03)]
+            part(leg, shade(trousers, tone))
             part([(foot - 0.04, 0.04), (foot + 0.06, 0.04), (foot + 0.06, 0.0), (foot - 0.04, 0.0)], (36, 32, 30))
         hand = wide + 0.03 + abs(swing) * 0.4
         part([(-wide, 0.8), (-wide + 0.06, 0.8), (-hand + 0.05, 0.44), (-hand, 0.44)], shade(coat, 0.78))
@@ -233,12 +218,10 @@ def person(rng: np.random.Generator, x: float, z: float) -> Thing:
         if rng.random() < 0.3:  # a rucksack or bag
             part([(wide * 0.3, 0.78), (wide * 1.25, 0.76), (wide * 1.25, 0.54), (wide * 0.3, 0.54)], pick(rng, CLOTHES))
         part([(-0.025, 0.84), (0.025, 0.84), (0.025, 0.9), (-0.025, 0.9)], shade(skin, 0.85))
-        head = (_ROUND[10] * (0.058, 0.075) + (0, 0.925)) * tall
+        head = (circle(10) * (0.058, 0.075) + (0, 0.925)) * tall
         canvas.fill(upright(x, z, head), skin, PERSON)
-        hair = head[head[:, 1] > 0.93 * tall]
-        canvas.fill(
-            upright(x, z, hair), pick(rng, ((38, 30, 26), (92, 66, 44), (150, 120, 80), (140, 138, 136))), PERSON
-        )
+        hair = pick(rng, ((38, 30, 26), (92, 66, 44), (150, 120, 80), (140, 138, 136)))
+        canvas.fill(upright(x, z, head[head[:, 1] > 0.93 * tall]), hair, PERSON)
 
     return Thing(z, square(x, z, 0.2), tall, draw)
 
@@ -258,11 +241,11 @@ def car(rng: np.random.Generator, x: float, z: float, yaw: float) -> Thing:
         right, ahead, up = local[..., 0], local[..., 1], local[..., 2]
         return np.stack([x + right * cosine + ahead * sine, up, z - right * sine + ahead * cosine], axis=-1)
 
-    def frustum(low: tuple[float, ...], high: tuple[float, ...]) -> np.ndarray:
+    def frustum(*levels: tuple[float, float, float, float]) -> np.ndarray:
         """World corners (8,3) between two levels, each (half width, rear, front, height)."""
-        return place(np.array([
-            (half * side, end, up) for half, rear, front, up in (low, high) for end in (rear, front) for side in (-1, 1)
-        ]))  # fmt: skip
+        return place(
+            np.array([(half * side, end, up) for half, *ends, up in levels for end in ends for side in (-1, 1)])
+        )
 
     body = frustum((width / 2, -length / 2, length / 2, 0.24), (width / 2 * 0.97, -length / 2, length * 0.49, belt))
     cabin = frustum(
@@ -270,8 +253,6 @@ def car(rng: np.random.Generator, x: float, z: float, yaw: float) -> Thing:
         (width / 2 * 0.76, cabin_span[2] * length, cabin_span[3] * length, roof),
     )
     glass = shade(pick(rng, ((44, 52, 60), (66, 78, 90), (100, 116, 130))), 0.9)
-    floor = place(np.array([(-width / 2, -length / 2, 0), (width / 2, -length / 2, 0), (width / 2, length / 2, 0),
-                            (-width / 2, length / 2, 0)]))  # fmt: skip
 
     def faces(box: np.ndarray, camera: Camera) -> list[tuple[str, np.ndarray]]:
         """The faces (4,3) of a box that the camera sees, by name."""
@@ -296,7 +277,7 @@ def car(rng: np.random.Generator, x: float, z: float, yaw: float) -> Thing:
                 canvas.fill(patches(face, 0.02, 0.98, 0.0, 0.14), shade(paint, 0.45), CAR)
                 across = width / 2 * (-1 if name == "left" else 1)
                 hubs = np.array([(across, -0.31 * length, 0.35), (across, 0.31 * length, 0.35)])
-                rim = np.column_stack([np.zeros(12), _ROUND[12]])
+                rim = np.column_stack([np.zeros(12), circle(12)])
                 for radius, rubber in ((0.35, (26, 26, 28)), (0.2, (132, 134, 136))):
                     canvas.fill(place(hubs[:, None] + radius * rim), rubber, CAR)
             elif name != "top":
@@ -314,7 +295,7 @@ def car(rng: np.random.Generator, x: float, z: float, yaw: float) -> Thing:
             elif name != "top":
                 canvas.fill(patches(face, 0.07, 0.93, 0.12, 0.9), shade(glass, 1.15), CAR)
 
-    return Thing(z, floor[:, [0, 2]], roof, draw)
+    return Thing(z, body[[0, 1, 3, 2]][:, [0, 2]], roof, draw)
 
 
 def street_box(rng: np.random.Generator, x: float, z: float) -> Thing:

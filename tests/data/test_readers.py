@@ -33,7 +33,7 @@ def encoded(image: Image.Image, file_format: str = "PNG", orientation: int | Non
         exif[readers.ORIENTATION_TAG] = orientation
         options["exif"] = exif
     buffer = io.BytesIO()
-    image.save(buffer, file_format, **options)  # type: ignore[arg-type]
+    image.save(buffer, file_format, **options)
     return buffer.getvalue()
 
 

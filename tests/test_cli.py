@@ -1,0 +1,309 @@
+"""The command: quick to start, one line per mistake, options anywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastseg.cli import COMMANDS, main
+from fastseg.errors import DataError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(*arguments: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "fastseg", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, **kwargs)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A weights file of an untrained Fast-SCNN for road scenes."""
+    from fastseg.data.road_scenes import ROAD_SCENES
+    from fastseg.models import create_model
+    from fastseg.types import WeightsInfo
+    from fastseg.weights import save_weights
+
+    model = create_model("fast_scnn", num_classes=ROAD_SCENES.num_classes)
+    info = WeightsInfo(model="fast_scnn", name="untrained", file="", sha256="", dataset=ROAD_SCENES)
+    return save_weights(tmp_path / "untrained.safetensors", model.state_dict(), info)
+
+
+def test_help_answers_within_300_ms() -> None:
+    seconds = []
+    for _ in range(3):  # the best of three: other work on the machine must not fail the test
+        start = time.perf_counter()
+        done = run("--help")
+        seconds.append(time.perf_counter() - start)
+        assert done.returncode == 0
+    assert min(seconds) < 0.3
+    assert all(name in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert f"usage: fastseg {command}" in text
+    assert f"  fastseg {command}" in text.split("examples:")[1]
+
+
+def test_version_is_the_packages_version(capsys: pytest.CaptureFixture[str]) -> None:
+    from fastseg.version import __version__
+
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"fastseg {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["trian"], ["'trian'", "did you mean 'train'"]),
+        (["evaluate"], ["'evaluate'", "eval"]),
+        (["predict", "a.jpg", "--ouput", "x"], ["--ouput", "--out"]),
+        (["train"], ["CONFIG", "fastseg train --help"]),
+        (["train", "no_such.yaml"], ["no_such.yaml", "does not exist"]),
+        (["train", "optim.lr=1"], ["first argument is the configuration file"]),
+        (["models", "fast_scn"], ["fast_scn", "did you mean 'fast_scnn'"]),
+        (["demo", "--scenes", "x", "--sizes", "640by360"], ["640by360", "WIDTHxHEIGHT"]),
+        (["demo", "--seed", "-1"], ["--seed"]),
+        (["eval", "a.pt", "--weights", "b.pt"], ["given twice", "a.pt", "b.pt"]),
+        (["eval", "--precision", "fp8"], ["fp8", "bf16"]),
+    ],
+)
+def test_a_mistake_gets_one_line_and_exit_code_2(
+    arguments: list[str], parts: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("fastseg: error: ")
+    assert error.count("\n") == 1
+    for part in parts:
+        assert part in error
+
+
+def test_debug_shows_the_traceback_of_a_mistake() -> None:
+    done = run("train", "no_such.yaml", "--debug")
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+    assert "MissingFileError" in done.stderr
+
+
+def test_scripts_as_arguments_are_answered_with_the_loop_to_type(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "configs/camvid/fast_scnn.yaml", "exp/road_scenes_fast_scnn.sh"]) == 2
+    assert 'for f in exp/*.sh; do bash "$f"; done' in capsys.readouterr().err
+
+
+def test_bash_on_all_scripts_is_answered_with_the_loop_to_type() -> None:
+    """`bash exp/*.sh`, typed literally: the shell hands the second script to the first."""
+    scripts = sorted(str(path) for path in (ROOT / "exp").glob("*.sh"))
+    environment = {**os.environ, "PYTHON": sys.executable, "NPROC": "1"}
+    done = subprocess.run(["bash", *scripts], capture_output=True, text=True, timeout=60, env=environment, cwd=ROOT)
+    assert done.returncode == 2
+    assert 'for f in exp/*.sh; do bash "$f"; done' in done.stderr
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What `engine.train` would have been called with."""
+    from fastseg.engine import train as module
+
+    seen: list[Any] = []
+    monkeypatch.setattr(module, "train", lambda config, **kwargs: seen.append((config, kwargs)))
+    return seen
+
+
+def test_train_takes_overrides_before_and_after_options(trained: list[Any]) -> None:
+    config = str(ROOT / "configs/road_scenes/fast_scnn.yaml")
+    assert main(["train", config, "optim.lr=0.5", "--resume", "auto", "train.total_batch=4", "--dry-run"]) == 0
+    ((loaded, options),) = trained
+    assert (loaded.optim.lr, loaded.train.total_batch) == (0.5, 4)
+    assert options == {"resume": "auto", "dry_run": True}
+
+
+@pytest.mark.parametrize("option", ["--local_rank=1", "--local-rank=1"])
+def test_train_ignores_the_rank_option_of_old_launchers(option: str, trained: list[Any]) -> None:
+    assert main(["train", str(ROOT / "configs/road_scenes/fast_scnn.yaml"), option]) == 0
+    assert trained[0][1] == {"resume": "no", "dry_run": False}
+
+
+def test_an_interrupt_exits_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(args: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(COMMANDS, "env", SimpleNamespace(**{**vars(COMMANDS["env"]), "run": interrupt}))  # type: ignore[arg-type]
+    assert main(["env"]) == 130
+    assert capsys.readouterr().err == "fastseg: interrupted\n"
+
+
+def test_a_rank_of_many_says_which_one_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    assert main(["trian"]) == 2
+    assert capsys.readouterr().err.startswith("fastseg: error: [rank 1] ")
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    """`fastseg models | true`: the pipe is closed before anything is written."""
+    read, write = os.pipe()
+    os.close(read)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "fastseg", "models"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=120, env=environment)
+    os.close(write)
+    assert done.stderr == ""
+    assert done.returncode == 141
+
+
+def test_models_lists_parameters_and_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "fast_scnn"]) == 0
+    text = capsys.readouterr().out
+    assert "1,138,051" in text
+    assert "pyramid_fuse_kernel=1" in text
+
+
+def test_models_as_json_holds_every_registered_model(capsys: pytest.CaptureFixture[str]) -> None:
+    from fastseg.models import MODELS
+
+    assert main(["models", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == MODELS.names()
+    assert all(row["parameters"] > 0 and isinstance(row["weights"], list) for row in rows)
+
+
+def test_demo_writes_scenes_of_the_sizes_asked_for(tmp_path: Path) -> None:
+    assert main(["demo", "--scenes", str(tmp_path / "new"), "--sizes", "64x32", "33x51"]) == 0
+    sizes = {path.name: Image.open(path).size for path in (tmp_path / "new").iterdir()}
+    assert sizes == {"street_64x32.png": (64, 32), "street_33x51.png": (33, 51)}
+
+
+def test_demo_shows_scene_prediction_and_truth(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fastseg.cli import demo
+    from fastseg.weights import read_weights, zoo
+
+    info = read_weights(weights).info
+    monkeypatch.setattr(demo, "_packaged_weights", lambda: info)
+    monkeypatch.setattr(zoo, "_PUBLISHED", {"fast_scnn": {info.name: (str(weights), info.sha256)}})
+    out = tmp_path / "demo.png"
+    assert main(["demo", "--out", str(out), "--seed", "3", "--device", "cpu"]) == 0
+    picture = np.asarray(Image.open(out))
+    assert picture.shape == (demo.SCENE_HEIGHT, 3 * demo.SCENE_WIDTH + 16, 3)
+    scene, truth = demo._scene(3, demo.SCENE_HEIGHT, demo.SCENE_WIDTH)
+    assert np.array_equal(picture[:, : demo.SCENE_WIDTH], scene)
+    assert len(np.unique(picture[:, -demo.SCENE_WIDTH :].reshape(-1, 3), axis=0)) == len(np.unique(truth))
+    assert "768x384" in capsys.readouterr().out
+
+
+def test_eval_takes_the_data_set_from_the_weights_and_writes_json(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "scores.json"
+    arguments = ["eval", str(weights), "--data-args", "height=32", "width=64", "--limit", "2", "--json", str(out)]
+    assert main([*arguments, "--device", "cpu"]) == 0
+    assert "mean" in capsys.readouterr().out
+    scores = json.loads(out.read_text())
+    assert (scores["data"], scores["split"], scores["images"]) == ("road_scenes", "test", 2)
+    assert scores["pixels"] == 2 * 32 * 64
+
+
+def test_predict_labels_good_files_reports_bad_ones_and_exits_with_1(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    Image.fromarray(np.zeros((5, 7, 3), np.uint8)).save(photos / "good.png")
+    (photos / "bad.png").write_bytes(b"not an image")
+    arguments = ["predict", str(photos), "--out", str(out), "--weights", str(weights), "--device", "cpu"]
+    assert main([*arguments, "--save", "ids"]) == 1
+    assert np.asarray(Image.open(out / "good_ids.png")).shape == (5, 7)
+    text = capsys.readouterr().out
+    assert "1 ok, 1 failed" in text
+    assert "bad.png" in text
+
+
+def test_predict_takes_a_file_after_save_as_an_input(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--save` takes several words, so `predict a.png --save ids b.png` would otherwise call b.png a kind."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(name)
+    assert main(["predict", "a.png", "--weights", str(weights), "--device", "cpu", "--save", "ids", "b.png"]) == 0
+    assert sorted(path.name for path in (tmp_path / "fastseg_out").iterdir()) == ["a_ids.png", "b_ids.png"]
+
+
+def test_env_as_json_names_python_torch_and_devices(capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+
+    assert main(["env", "--json"]) == 0
+    environment = json.loads(capsys.readouterr().out)
+    assert environment["torch"]["version"] == torch.__version__
+    assert len(environment["torch"]["gpus"]) == (torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    assert environment["python"]["executable"] == sys.executable
+
+
+def test_env_warns_of_the_foreign_fastseg_distribution_and_the_wrong_apex(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("fastseg", "apex"):
+        folder = tmp_path / f"{name}-0.1.2.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1.2\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert main(["env"]) == 0
+    warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning:")]
+    assert any("pip uninstall fastseg" in line and "fastseg-zoo" in line for line in warnings)
+    assert any("not NVIDIA apex" in line for line in warnings)
+
+
+def test_git_state_is_commit_and_changes(tmp_path: Path) -> None:
+    from fastseg.environment import git_state
+
+    assert git_state(tmp_path) is None
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    (tmp_path / "file").write_text("one")
+    for command in (["init", "-q"], ["add", "file"], [*identity, "commit", "-q", "--no-verify", "-m", "one"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    state = git_state(tmp_path)
+    assert state is not None
+    assert len(state["commit"]) == 40
+    assert state["changed"] is False
+    (tmp_path / "file").write_text("two")
+    assert git_state(tmp_path) == {**state, "changed": True}
+
+
+def test_pairs_are_read_as_yaml_and_refused_without_a_value() -> None:
+    from fastseg.cli.common import parse_pairs
+
+    assert parse_pairs(["height=32", "name=x", "flip=true"], "--data-args") == {"height": 32, "name": "x", "flip": True}
+    with pytest.raises(ValueError, match="expected key=value"):
+        parse_pairs(["height"], "--data-args")
+
+
+def test_an_error_of_a_command_is_one_line_even_if_its_text_is_many(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(args: object) -> int:
+        raise DataError("first\n  second")
+
+    monkeypatch.setitem(COMMANDS, "env", SimpleNamespace(**{**vars(COMMANDS["env"]), "run": fail}))  # type: ignore[arg-type]
+    assert main(["env"]) == 2
+    assert capsys.readouterr().err == "fastseg: error: first second\n"

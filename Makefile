@@ -1,10 +1,10 @@
 # make quickstart | test | test-slow | lint | clean
-#   VENV    virtual environment to use or to make (default .venv); one that has everything is left as it is
-#   PYTHON  interpreter that makes it (default python3)
-#   PIP     extra arguments for pip, such as PIP="--index-url https://download.pytorch.org/whl/cpu --extra-index-url https://pypi.org/simple"
+#   VENV      virtual environment to use or to make (default .venv); one that has everything is left as it is
+#   PYTHON    interpreter that makes it (default python3)
+#   PIP_ARGS  extra arguments for pip; for CPU builds: PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 VENV ?= .venv
 PYTHON ?= python3
-PIP ?=
+PIP_ARGS ?=
 RUN := runs/quickstart
 
 python := $(abspath $(VENV))/bin/python
@@ -21,11 +21,11 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.fastseg-core: pyproject.toml | $(VENV)/bin/python
-	$(call has,$(core)) || $(python) -m pip install $(PIP) -e .
+	$(call has,$(core)) || $(python) -m pip install $(PIP_ARGS) -e .
 	touch $@
 
 $(VENV)/.fastseg-test: pyproject.toml | $(VENV)/bin/python
-	$(call has,$(core) $(checks)) || $(python) -m pip install $(PIP) -e '.[test]'
+	$(call has,$(core) $(checks)) || $(python) -m pip install $(PIP_ARGS) -e '.[test]'
 	touch $@
 
 quickstart: $(VENV)/.fastseg-core

@@ -55,7 +55,9 @@ def environment_text(environment: dict[str, Any]) -> str:
     if not torch.get("gpus"):
         rows.append(("cuda", "no device visible"))
     rows += [(name, version or "not installed") for name, version in environment["packages"].items()]
-    rows.append(("git", f"{git['commit'][:12]}{', with changes' if git['changed'] else ''}" if git else "no repository"))
+    rows.append(
+        ("git", f"{git['commit'][:12]}{', with changes' if git['changed'] else ''}" if git else "no repository")
+    )
     width = max(len(name) for name, _ in rows)
     lines = [f"{name:<{width}}  {value}" for name, value in rows]
     lines += [f"warning: {sentence}" for sentence in environment["warnings"]]

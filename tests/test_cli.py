@@ -145,7 +145,7 @@ def test_an_interrupt_exits_with_130(monkeypatch: pytest.MonkeyPatch, capsys: py
     def interrupt(args: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(COMMANDS, "env", SimpleNamespace(**{**vars(COMMANDS["env"]), "run": interrupt}))  # type: ignore[arg-type]
+    monkeypatch.setitem(COMMANDS, "env", SimpleNamespace(**{**vars(COMMANDS["env"]), "run": interrupt}))
     assert main(["env"]) == 130
     assert capsys.readouterr().err == "fastseg: interrupted\n"
 
@@ -304,6 +304,6 @@ def test_an_error_of_a_command_is_one_line_even_if_its_text_is_many(
     def fail(args: object) -> int:
         raise DataError("first\n  second")
 
-    monkeypatch.setitem(COMMANDS, "env", SimpleNamespace(**{**vars(COMMANDS["env"]), "run": fail}))  # type: ignore[arg-type]
+    monkeypatch.setitem(COMMANDS, "env", SimpleNamespace(**{**vars(COMMANDS["env"]), "run": fail}))
     assert main(["env"]) == 2
     assert capsys.readouterr().err == "fastseg: error: first second\n"

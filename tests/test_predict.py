@@ -154,12 +154,15 @@ def test_preprocessing_and_classes_come_from_the_weights(preprocessing: Preproce
     assert np.array_equal(result.color(), COLORS[labels])
 
 
-def test_input_scale_changes_the_networks_input_and_not_the_labels_size() -> None:
-    seen: list[torch.Size] = []
-    predictor = Predictor(NearestColor(Preprocessing(input_scale=2.0)), device="cpu")
-    predictor.model.register_forward_hook(lambda _, args, __: seen.append(args[0].shape))
+@pytest.mark.parametrize(("scales", "inputs"), [((1.0,), [(10, 14)]), ((0.5, 2), [(5, 7), (20, 28)])])
+def test_input_scale_changes_the_networks_input_and_not_the_labels_size(
+    scales: tuple[float, ...], inputs: list[tuple[int, int]]
+) -> None:
+    seen: list[tuple[int, int]] = []
+    predictor = Predictor(NearestColor(Preprocessing(input_scale=2.0)), device="cpu", scales=scales)
+    predictor.model.register_forward_hook(lambda _, args, __: seen.append(tuple(args[0].shape[2:])))
     assert predictor.predict_array(COLORS[RANDOM.integers(0, 4, (5, 7))]).shape == (5, 7)
-    assert seen == [(1, 3, 10, 14)]
+    assert seen == inputs
 
 
 def test_the_one_pass_labels_are_the_argmax_of_the_full_logits(strided: Predictor) -> None:

@@ -18,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from fastseg.cli.common import add_predictor_arguments
 
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="image file, folder, or quoted glob")
-    parser.add_argument("--out", metavar="DIR", default=DEFAULT_OUT, help=f"folder for results (default: {DEFAULT_OUT})")
+    parser.add_argument(
+        "--out", metavar="DIR", default=DEFAULT_OUT, help=f"folder for results (default: {DEFAULT_OUT})"
+    )
     parser.add_argument(
         "--save",
         metavar="KIND",

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
     from fastseg.cli.common import build_predictor, progress_bar
     from fastseg.output import check_kinds
-    from fastseg.predict import predict_files
+    from fastseg.folders import predict_files
 
     check_kinds(kinds)
     limit = {} if args.max_pixels is None else {"max_pixels": args.max_pixels}

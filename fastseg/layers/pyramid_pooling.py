@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import torch
@@ -17,7 +18,8 @@ def adaptive_average_pool(x: Tensor, bins: tuple[int, int]) -> Tensor:
     Equal to `adaptive_avg_pool2d` up to rounding. As two small matrix products it exports with dynamic sizes,
     where the native operator breaks at every size but the traced one, and it is deterministic on CUDA.
     """
-    with torch.autocast(x.device.type, enabled=False):
+    on_meta = x.device.type == "meta"  # shapes only: there is no autocast to switch off, and asking for it raises
+    with contextlib.nullcontext() if on_meta else torch.autocast(x.device.type, enabled=False):
         wide = x if x.dtype == torch.float64 else x.float()  # the sums run over whole maps
         rows = _bin_weights(x.shape[2], bins[0], wide)
         columns = _bin_weights(x.shape[3], bins[1], wide)

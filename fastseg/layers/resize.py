@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -23,7 +24,8 @@ def resize(
         raise ValueError("resize needs exactly one of size=(height, width) and like=tensor")
     if like is not None:
         size = (like.shape[-2], like.shape[-1])
-    if tuple(x.shape[-2:]) == size:
+    # an exported program has one form for all sizes, so it may not ask whether two of them agree
+    if not torch.compiler.is_exporting() and tuple(x.shape[-2:]) == size:
         return x
     if mode == "nearest":
         return F.interpolate(x, size=size, mode="nearest")

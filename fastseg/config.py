@@ -7,14 +7,18 @@ their builders by `engine.check`.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from fastseg.errors import ConfigError, MissingFileError, suggest
 from fastseg.types import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+
+# what a value's conversion to its key's type raises, besides OmegaConf's own errors
+_CONVERSION_ERRORS = (TypeError, ValueError, ArithmeticError, RecursionError)
 
 
 @dataclass
@@ -147,7 +151,6 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
     Raises MissingFileError for the file, and ConfigError naming file, key and the nearest right spelling for unknown
     or repeated keys, wrong types and impossible values.
     """
-    import yaml
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -160,28 +163,29 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
             raise MissingFileError(f"configuration {path} does not exist{hint}")
         try:
             loaded = OmegaConf.load(path)
-        except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-            raise ConfigError(f"{path}: {_first_line(error)}") from None
+        except Exception as error:  # YAML's tags (!!int, !!bool, ...) let through whatever their conversion raises
+            raise ConfigError(f"{path} cannot be read as YAML: {_first_line(error)}") from None
         if not OmegaConf.is_dict(loaded):
             raise ConfigError(f"{path}: a configuration is a table of sections; allowed: {_names(Config)}")
         merged = _merge(merged, loaded, str(path))
     for override in overrides:
         key, equals, _ = override.partition("=")
-        if not equals or not key:
+        if not equals or not re.fullmatch(r"\w+(\.\w+)*", key):
             raise ConfigError(f"override {override!r} is not of the form section.key=value, such as optim.lr=0.01")
         try:
             parsed = OmegaConf.from_dotlist([override])
-        except (OmegaConfBaseException, yaml.YAMLError) as error:
-            raise ConfigError(f"override {override!r}: {_first_line(error)}") from None
+        except Exception as error:  # as above
+            raise ConfigError(f"override {override!r} cannot be read as YAML: {_first_line(error)}") from None
         merged = _merge(merged, parsed, f"override {override!r}")
+    where = " with ".join(part for part in (str(path or ""), " ".join(overrides)) if part) or "configuration"
     try:
         config = OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{path or 'configuration'}: {_first_line(error)}") from None
+    except (OmegaConfBaseException, *_CONVERSION_ERRORS) as error:
+        raise ConfigError(f"{where}: {_describe(error)}") from None
     assert isinstance(config, Config)
     if path is not None:
         config.source = str(path)
-    _check_values(config, str(path or "configuration"))
+    _check_values(config, where)
     return config
 
 
@@ -216,12 +220,14 @@ def _merge(base: Any, new: Any, where: str) -> Any:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    _check_keys(OmegaConf.to_container(new), Config, "", where)
     try:
+        table = OmegaConf.to_container(new)
+        _check_keys(table, Config, "", where)
         return OmegaConf.merge(base, new)
-    except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None) or ""
-        raise ConfigError(f"{where}: {key + ': ' if key else ''}{_first_line(error)}{_type_hint(key)}") from None
+    except ConfigError:
+        raise
+    except (OmegaConfBaseException, *_CONVERSION_ERRORS) as error:
+        raise ConfigError(f"{where}: {_describe(error)}") from None
 
 
 def _check_keys(table: Any, schema: type, prefix: str, where: str) -> None:
@@ -234,9 +240,27 @@ def _check_keys(table: Any, schema: type, prefix: str, where: str) -> None:
             raise ConfigError(f"{where}: unknown key {prefix}{key}; {suggest(str(key), hints)}{moved}")
         if is_dataclass(hints[key]):
             if not isinstance(value, dict):
-                names = _names(hints[key])  # type: ignore[arg-type]
+                names = _names(hints[key])
                 raise ConfigError(f"{where}: {prefix}{key} is a section, not the value {value!r}; it has: {names}")
             _check_keys(value, hints[key], f"{prefix}{key}.", where)
+        elif get_origin(hints[key]) is tuple:
+            _check_tuple(value, hints[key], f"{prefix}{key}", where)
+
+
+def _check_tuple(value: Any, hint: Any, key: str, where: str) -> None:
+    """Raise unless `value` holds as many numbers as the type, which OmegaConf would say without naming the key."""
+    kinds = get_args(hint)
+    accepted = (int, float) if float in kinds else (int,)
+
+    def fits(item: Any) -> bool:
+        interpolated = isinstance(item, str) and "${" in item  # its value is known when everything is merged
+        return interpolated or (isinstance(item, accepted) and not isinstance(item, bool))
+
+    if isinstance(value, str) and fits(value):
+        return
+    if not isinstance(value, list) or len(value) != len(kinds) or not all(map(fits, value)):
+        whole = "whole " if float not in kinds else ""
+        raise ConfigError(f"{where}: {key} is {value!r}; it takes {len(kinds)} {whole}numbers")
 
 
 def _sections_with(key: str) -> list[str]:
@@ -257,13 +281,23 @@ def _type_hint(key: str) -> str:
     return f"; expected {getattr(schema, '__name__', schema) if isinstance(schema, type) else schema}"
 
 
+def _describe(error: BaseException) -> str:
+    """What OmegaConf found wrong, after the key where it knows it, and what the key takes."""
+    key = getattr(error, "full_key", None) or ""
+    return f"{key + ': ' if key else ''}{_first_line(error)}{_type_hint(key)}"
+
+
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = lines or [type(error).__name__]
     return " ".join(lines[:1]) if not hasattr(error, "problem_mark") else " ".join(lines)
 
 
 def _check_values(config: Config, where: str) -> None:
     """Values that have the right type and cannot work."""
+    for key, number in _numbers(asdict(config)):
+        if not math.isfinite(number):
+            raise ConfigError(f"{where}: {key} is {number}; allowed: a finite number")
     low, high = config.augment.scale
     problems = [
         (min(config.augment.crop) < 1, "augment.crop", config.augment.crop, "two positive sizes, height then width"),
@@ -288,7 +322,41 @@ def _check_values(config: Config, where: str) -> None:
             "at least 1, or leave it out and set schedule.epochs",
         ),
         (config.schedule.warmup < 0, "schedule.warmup", config.schedule.warmup, "0 or more iterations"),
+        (config.schedule.power < 0, "schedule.power", config.schedule.power, "0 or more"),
+        (not 0 <= config.augment.blur <= 1, "augment.blur", config.augment.blur, "a probability in 0..1"),
+        (not 0 <= config.optim.momentum < 1, "optim.momentum", config.optim.momentum, "0 up to below 1"),
+        (
+            config.optim.nesterov and not config.optim.momentum,
+            "optim.nesterov",
+            config.optim.nesterov,
+            "false, or true with optim.momentum above 0",
+        ),
+        (
+            not all(0 <= beta < 1 for beta in config.optim.betas),
+            "optim.betas",
+            config.optim.betas,
+            "two numbers from 0 up to below 1",
+        ),
+        (not 0 <= config.train.seed < 2**63, "train.seed", config.train.seed, "0 up to 2**63 - 1"),
     ]
+    not_negative: list[tuple[str, Any, tuple[str, ...]]] = [
+        ("augment", config.augment, ("aspect", "rotate", "brightness", "contrast", "saturation", "hue")),
+        ("optim", config.optim, ("weight_decay", "head_lr_multiplier")),
+        ("schedule", config.schedule, ("warmup_factor", "final_factor")),
+    ]
+    for section, table, names in not_negative:
+        problems += [(getattr(table, n) < 0, f"{section}.{n}", getattr(table, n), "0 or more") for n in names]
+    problems += [(weight < 0, f"loss.aux.{n}", weight, "0 or more") for n, weight in config.loss.aux.items()]
     for wrong, key, value, allowed in problems:
         if wrong:
             raise ConfigError(f"{where}: {key} is {value}; allowed: {allowed}")
+
+
+def _numbers(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Dotted key and value of every floating number, those in tuples included."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _numbers(value, f"{prefix}{key}.")
+        else:
+            items = value if isinstance(value, (list, tuple)) else (value,)
+            yield from ((f"{prefix}{key}", item) for item in items if isinstance(item, float))

@@ -55,7 +55,7 @@ class Registry(Generic[T]):
         """Parameters of the builder called `name`, by name."""
         return dict(inspect.signature(self.get(name)).parameters)
 
-    def build(self, name: str, *args: object, **kwargs: object) -> T:
+    def build(self, name: str, /, *args: object, **kwargs: object) -> T:
         """Call the builder called `name`.
 
         Raises UnknownNameError for a name or an argument that does not exist, or a required one that is missing.

@@ -124,11 +124,13 @@ def build_dataset(name: str, split: str, *, root: str | None = None, args: dict[
     MissingFileError from the adapter.
     """
     kwargs = dict(args or {})
+    if "split" in kwargs:
+        raise ConfigError("data.args.split comes from data.train_split and data.val_split; remove it")
     root_parameter = DATASETS.arguments(name).get("root")
     if root_parameter is not None:
         if root is not None:
             kwargs["root"] = root
-        elif root_parameter.default is inspect.Parameter.empty:
+        elif root_parameter.default is inspect.Parameter.empty and "root" not in kwargs:
             raise ConfigError(f"data set {name!r} needs data.root, the folder that holds it (data.root=/path/to/{name})")
     parts = [DATASETS.build(name, split=part.strip(), **kwargs) for part in split.split("+")]
     return parts[0] if len(parts) == 1 else ConcatDataset(parts)

@@ -28,6 +28,8 @@ def class_weights(dataset: SegDataset, weighting: str, *, limit: int = 500) -> l
         presence += np.where(counts > 0, counts.sum(), 0)
     occurs = pixels > 0
     weights = np.ones(num_classes)
+    if not occurs.any():
+        return [1.0] * num_classes
     if weighting == "enet":
         weights[occurs] = 1 / np.log(1.02 + pixels[occurs] / pixels.sum())
     else:

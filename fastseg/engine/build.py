@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ def build_model(config: Config, num_classes: int) -> SegModel:
 
 
 def build_split(config: Config, split: str) -> SegDataset:
-    """The configured data set's split. Raises ConfigError naming data.name or the argument, and the adapter's errors."""
+    """A split of the configured data set. Raises ConfigError naming data.name or the argument; the adapter its own."""
     try:
         return build_dataset(config.data.name, split, root=config.data.root, args=dict(config.data.args))
     except UnknownNameError as error:
@@ -39,16 +40,31 @@ def build_loss(config: Config, model: SegModel, train_data: SegDataset | None) -
     """The configured loss. Raises ConfigError for unknown names, arguments and auxiliary outputs."""
     arguments: dict[str, Any] = dict(config.loss.args)
     if config.loss.class_weights != "none" and train_data is not None:
+        if "class_weights" in arguments:
+            raise ConfigError(
+                f"{config.source}: loss.args.class_weights and loss.class_weights={config.loss.class_weights} are both "
+                f"given; keep one"
+            )
         arguments["class_weights"] = class_weights(train_data, config.loss.class_weights)
+    given = arguments.get("class_weights")
+    if given is not None and len(given) != model.num_classes:
+        raise ConfigError(
+            f"{config.source}: loss.args.class_weights has {len(given)} values and the data set {model.num_classes} "
+            f"classes; give one weight per class"
+        )
     try:
         loss = LOSSES.build(config.loss.name, **arguments)
-        return SegLoss(
-            loss, aux_weights=config.loss.aux, aux_names=model.aux_names, align_corners=model.align_corners
-        )
+        return SegLoss(loss, aux_weights=config.loss.aux, aux_names=model.aux_names, align_corners=model.align_corners)
     except ConfigError as error:
         raise ConfigError(f"{config.source}: {error}") from None
     except (UnknownNameError, TypeError, ValueError) as error:
         raise ConfigError(f"{config.source}: loss: {error}") from None
+
+
+def autocast(config: Config, device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """The context in which the network runs at train.precision."""
+    dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config.train.precision]
+    return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 
 def weights_info(config: Config, dataset: DatasetInfo) -> WeightsInfo:

@@ -31,7 +31,10 @@ def save_checkpoint(folder: Path, iteration: int, table: dict[str, Any]) -> Path
     data = buffer.getvalue()
     digest = hashlib.sha256(data).hexdigest()
     manifest = {"file": path.name, "iteration": iteration, "bytes": len(data), "sha256": digest}
-    # the manifest first: a crash in between leaves a manifest of nothing, never a checkpoint without one
+    if path.exists():  # saved before its evaluation and again after
+        manifest["replaces"] = file_sha256(path)
+    # the manifest first: a crash in between leaves a manifest of nothing or of the file it replaces, never a
+    # checkpoint without one
     write_atomically(path.with_suffix(".json"), json.dumps(manifest, indent=1).encode())
     write_atomically(path, data)
     problem = _damage(path)
@@ -40,6 +43,8 @@ def save_checkpoint(folder: Path, iteration: int, table: dict[str, Any]) -> Path
     for old in _all(folder)[:-KEEP]:
         old.unlink(missing_ok=True)
         old.with_suffix(".json").unlink(missing_ok=True)
+    for abandoned in folder.glob(".step_*.tmp"):  # of a process that was killed while writing
+        abandoned.unlink(missing_ok=True)
     return path
 
 
@@ -58,7 +63,9 @@ def find_checkpoint(folder: Path, *, say: Any = None) -> Path | None:
             say(f"checkpoint skipped: {problems[-1]}")
     if problems:
         raise CheckpointError(
-            "no intact checkpoint: " + "; ".join(problems) + "; remove them to start anew, or use --resume no"
+            "no intact checkpoint: "
+            + "; ".join(problems)
+            + "; remove them to start anew, or choose another run_dir=..."
         )
     return None
 
@@ -81,9 +88,10 @@ def _damage(path: Path) -> str | None:
     """What is wrong with a checkpoint file, or None."""
     try:
         manifest = json.loads(path.with_suffix(".json").read_text())
-        expected, size = manifest["sha256"], manifest["bytes"]
+        expected, size = (manifest["sha256"], manifest.get("replaces")), manifest["bytes"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"its manifest {path.with_suffix('.json').name} cannot be read ({type(error).__name__})"
-    if path.stat().st_size != size:
-        return f"{path.stat().st_size} bytes instead of {size}"
-    return None if file_sha256(path) == expected else "its SHA-256 differs from its manifest's"
+    if file_sha256(path) in expected:
+        return None
+    found = path.stat().st_size
+    return "its SHA-256 differs from its manifest's" if found == size else f"{found} bytes instead of {size}"

@@ -7,7 +7,8 @@ import datetime
 import os
 import signal
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -36,6 +37,12 @@ class Processes:
             dist.all_reduce(values)
         return values
 
+    def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
+        """Make the tensors of every process those of the main one, in place."""
+        if self.world_size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
+
     def barrier(self) -> None:
         """Wait for all processes."""
         if self.world_size > 1:
@@ -54,12 +61,16 @@ class Processes:
 def processes(device: str = "auto", *, timeout_seconds: int = 600) -> Iterator[Processes]:
     """Join the job that torchrun's environment describes (NCCL on CUDA, gloo on CPU), or run alone.
 
-    Raises DistributedError when the device does not exist. The group is left in the end, if it was joined here.
+    A group that exists already is used as it is; one that is joined here is left in the end. Raises DistributedError
+    when the device does not exist.
     """
     world_size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     chosen = _device(device, int(os.environ.get("LOCAL_RANK", "0")))
-    if world_size == 1 or dist.is_initialized():
-        yield Processes(rank, world_size, chosen)
+    if dist.is_initialized():
+        yield Processes(dist.get_rank(), dist.get_world_size(), chosen)
+        return
+    if world_size == 1:
+        yield Processes(0, 1, chosen)
         return
     _stop_with_parent()
     if chosen.type == "cuda":
@@ -96,12 +107,18 @@ def _stop_with_parent() -> None:
 
 
 class StopFlag:
-    """Turns SIGTERM, SIGINT and SIGUSR1 into a flag that the loop reads; a second signal acts at once."""
+    """Turns SIGTERM, SIGINT and SIGUSR1 into a flag that the loop reads; a second signal acts at once.
+
+    Second means `ECHO_SECONDS` later: batch systems signal a launcher and its workers alike, and the launcher passes
+    its own signal on, so that one request to stop reaches a worker twice.
+    """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    ECHO_SECONDS = 2.0
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self._since = 0.0
 
     def __enter__(self) -> StopFlag:
         self._previous = {}
@@ -119,6 +136,14 @@ class StopFlag:
     def __bool__(self) -> bool:
         return self.signal is not None
 
+    @property
+    def name(self) -> str:
+        """Name of the signal that came, such as 'SIGTERM'; '' before one has."""
+        return self.signal.name if self.signal else ""
+
     def _set(self, number: int, _: object) -> None:
-        self.signal = signal.Signals(number)
-        signal.signal(number, signal.SIG_DFL)
+        if self.signal is None:
+            self.signal, self._since = signal.Signals(number), time.monotonic()
+        elif time.monotonic() - self._since > self.ECHO_SECONDS:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import csv
+import io
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from fastseg.weights.files import write_atomically
 
 
 class Record:
     """Progress of one run, written by the main process only (`enabled`).
 
     On a terminal a tqdm bar, in a log file plain lines with the time left. `train.csv` and `eval.csv` in the run
-    folder get one row per report; rows after `iteration` are dropped first, so a resumed run does not repeat them.
+    folder get one row per report; rows after `iteration`, and scores after the iteration `evaluated`, are dropped
+    first, so a resumed run does not repeat them.
     """
 
-    def __init__(self, folder: Path, *, iteration: int, total: int, enabled: bool) -> None:
+    def __init__(self, folder: Path, *, iteration: int, evaluated: int, total: int, enabled: bool) -> None:
         self.folder = folder
         self.enabled = enabled
         self._start, self._first, self._total = time.monotonic(), iteration, total
@@ -24,8 +28,8 @@ class Record:
         self._board: Any = None
         if not enabled:
             return
-        for name in ("train.csv", "eval.csv"):
-            _drop_rows_after(folder / name, iteration)
+        _drop_rows_after(folder / "train.csv", iteration)
+        _drop_rows_after(folder / "eval.csv", evaluated)
         if sys.stderr.isatty():
             from tqdm import tqdm
 
@@ -92,9 +96,13 @@ def _drop_rows_after(path: Path, iteration: int) -> None:
     if path.exists():
         with open(path, newline="") as file:
             rows = list(csv.reader(file))
-        kept = rows[:1] + [row for row in rows[1:] if row and row[0].isdigit() and int(row[0]) <= iteration]
-        with open(path, "w", newline="") as file:
-            csv.writer(file).writerows(kept)
+        kept = [row for row in rows[1:] if row and row[0].isdigit() and int(row[0]) <= iteration]
+        if not kept:  # columns may differ from those of a run that never came to a checkpoint
+            path.unlink()
+            return
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows(rows[:1] + kept)
+        write_atomically(path, text.getvalue().encode())
 
 
 def _clock(seconds: float) -> str:

@@ -40,8 +40,10 @@ def backward(
 
     Every term is divided by the sum of its normaliser over all processes, so unequal shares of ignored pixels do not
     bias it. Where labels decide the normalisers, they are summed over `batches` too, and several batches equal one;
-    for OHEM each batch counts by its own. When the loss is not finite on any process, none goes backward.
+    for OHEM each batch counts by its own. When the loss is not finite on any process, none goes backward, and the
+    running statistics that the forward passes have moved are put back: they may hold the NaN for good.
     """
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     known = [seg_loss.normalizers(labels) for _, labels in batches]
     whole_step = _sum_tables([table for table in known if table is not None], procs) if None not in known else None
     logged = dict.fromkeys(["loss", *seg_loss.weights], 0.0)
@@ -68,6 +70,8 @@ def backward(
         logged["loss"] += sum(seg_loss.weights[name] * mean for name, mean in means.items())
         result.finite, result.stop = result.finite and finite, result.stop or stopped
         if not finite:
+            for buffer, before in buffers:
+                buffer.copy_(before)
             break
     return result
 
@@ -75,7 +79,9 @@ def backward(
 def _weighted_sum(
     totals: Mapping[str, Tensor], normalizers: Mapping[str, Tensor], weights: Mapping[str, float]
 ) -> Tensor:
-    parts = [weights[name] * total / normalizers[name].to(total.dtype).clamp(min=1e-12) for name, total in totals.items()]
+    parts = [
+        weights[name] * total / normalizers[name].to(total.dtype).clamp(min=1e-12) for name, total in totals.items()
+    ]
     return torch.stack(parts).sum()
 
 

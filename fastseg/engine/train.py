@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
-import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +11,15 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from fastseg.config import Config, config_differences, dump_config
+from fastseg.config import Config
 from fastseg.data.dataset import CachedDataset
 from fastseg.data.loader import StreamSampler, training_loader
 from fastseg.engine import build
-from fastseg.engine.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
+from fastseg.engine.checkpoint import load_checkpoint, save_checkpoint
 from fastseg.engine.distributed import Processes, StopFlag, processes
-from fastseg.engine.evaluate import evaluate
+from fastseg.engine.dry_run import STEPS
+from fastseg.engine.dry_run import dry_run as run_dry
+from fastseg.engine.evaluate import EvaluationStoppedError, evaluate
 from fastseg.engine.optimizer import (
     WeightAverage,
     all_finite,
@@ -28,23 +28,32 @@ from fastseg.engine.optimizer import (
     set_learning_rate,
 )
 from fastseg.engine.record import Record
+from fastseg.engine.resume import (
+    Progress,
+    locked,
+    prepare_run_dir,
+    random_state,
+    refuse_changes,
+    resolve_resume,
+    restore_random_state,
+)
 from fastseg.engine.step import backward
-from fastseg.environment import describe_environment
-from fastseg.errors import ConfigError, FastsegError
+from fastseg.errors import FastsegError
 from fastseg.layers.norm import convert_norm, resolve_norm_kind
 from fastseg.metrics import Scores
 from fastseg.ops import normalize_images
 from fastseg.predict import Predictor
-from fastseg.weights.files import FORMAT_VERSION, info_to_dict, load_state, save_weights, write_atomically
+from fastseg.weights.files import FORMAT_VERSION, info_to_dict, load_state, save_weights
 
 BAD_STEPS_ALLOWED = 10
-# keys that may change on resume: they decide where and how fast a run goes on, not what it computes
-FREE_KEYS = ("run_dir", "source", "data.root", "data.workers", "data.cache", "train.log_every", "train.checkpoint_every")
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """`scores` are those of the last evaluation; `weights` is the final file; `stopped` names a signal, if any."""
+    """`scores` of the final evaluation and the file of final `weights`; or the signal that `stopped` the run early.
+
+    `stopped` is the signal's name, 'SIGTERM' for one, on every process; '' when the run is complete.
+    """
 
     run_dir: Path
     iterations: int
@@ -61,11 +70,12 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
     images without reading or writing any file. Runs alone or as a process of torchrun. Raises FastsegError for
     mistakes in the configuration, before the first step.
     """
-    with processes(config.train.device) as procs, StopFlag() as stop:
+    with processes(config.train.device) as procs, StopFlag() as stop, contextlib.ExitStack() as held:
         torch.manual_seed(config.train.seed)
         torch.use_deterministic_algorithms(config.train.deterministic)
         if dry_run:
-            return _dry_run(config, procs)
+            run_dry(config, procs)
+            return TrainResult(Path(config.run_dir), STEPS, None, None)
 
         # data
         train_data = build.build_split(config, config.data.train_split)
@@ -83,7 +93,7 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
         images_per_norm = batch_size * (1 if norm == "bn" else procs.world_size)
         build.check_batch_norm(config, train_data.info.num_classes, images_per_norm)
         layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
-        model = build.build_model(config, train_data.info.num_classes).to(procs.device, memory_format=layout)
+        model = build.build_model(config, train_data.info.num_classes).to(procs.device).to(memory_format=layout)
         eval_model = copy.deepcopy(model).eval()
         eval_model.weights_info = info
         model = convert_norm(model, norm).train()  # type: ignore[assignment]
@@ -93,27 +103,31 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
         seg_loss = build.build_loss(config, model, train_data)
 
         # resume
-        run_dir, state = Path(config.run_dir), _Progress()
+        run_dir, state = Path(config.run_dir), Progress()
+        if procs.is_main:
+            held.enter_context(locked(run_dir))
         folder = run_dir / "checkpoints"
-        checkpoint = _resolve_resume(resume, folder, procs)
+        checkpoint = resolve_resume(resume, folder, procs)
         if checkpoint is not None:
             table = load_checkpoint(checkpoint)
-            _refuse_changes(table, config, procs, checkpoint)
+            refuse_changes(table, config, procs, checkpoint)
             load_state(model, table["model"], str(checkpoint))
             optimizer.load_state_dict(table["optimizer"])
             scaler.load_state_dict(table["scaler"])
             if average is not None:
                 average.state = {name: value.to(procs.device) for name, value in table["ema"].items()}
                 average.updates = table["ema_updates"]
-            state = _Progress(**table["progress"])
-        elif procs.is_main:
-            _prepare_run_dir(run_dir, config)
+            state = Progress(**table["progress"])
+        if procs.is_main:
+            prepare_run_dir(run_dir, config)
         # each process its own stream of dropout, each run its own streams
         torch.manual_seed(config.train.seed * 1_000_003 + procs.rank)
         if checkpoint is not None:
-            _restore_random_state(table["random"][procs.rank], procs)
+            restore_random_state(table["random"][procs.rank], procs)
         procs.barrier()
-        record = Record(run_dir, iteration=state.iteration, total=total, enabled=procs.is_main)
+        # a finished run is only evaluated again
+        evaluated = state.evaluated if state.iteration < total else min(state.evaluated, total - 1)
+        record = Record(run_dir, iteration=state.iteration, evaluated=evaluated, total=total, enabled=procs.is_main)
         parallel = _parallel(model, procs, norm)
         record.say(
             f"model {config.model.name}: {sum(p.numel() for p in model.parameters()):,} parameters, "
@@ -138,7 +152,7 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
                 "ema_updates": average.updates if average else 0,
                 "optimizer": optimizer.state_dict(),
                 "scaler": scaler.state_dict(),
-                "random": procs.gather(_random_state(procs)),
+                "random": procs.gather(random_state(procs)),
                 "progress": asdict(state),
             }
 
@@ -147,10 +161,16 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
             if procs.is_main:
                 save_checkpoint(folder, state.iteration, table)
 
-        def score() -> Scores:
+        def score() -> Scores | None:
+            """Scores of the weights as they are; None when any process was told to stop before the last image."""
             weights = average.state if average else model.state_dict()
             load_state(eval_model, weights, "the run's weights")
-            scores = evaluate(Predictor(eval_model, device=procs.device), val_data)
+            procs.copy_from_main(eval_model.buffers())  # the statistics of plain norms differ between processes
+            try:
+                predictor = Predictor(eval_model, device=procs.device)
+                scores = evaluate(predictor, val_data, should_stop=lambda: bool(stop))
+            except EvaluationStoppedError:
+                return None
             state.evaluated = state.iteration
             record.evaluation(state.iteration, _score_columns(scores))
             record.say(f"[{state.iteration}/{total}] {config.data.val_split} mIoU {100 * scores.miou:.2f}")
@@ -174,10 +194,12 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
             )
         )  # fmt: skip
         neutral = replace(config.preprocessing, input_scale=1.0)  # augmentation has applied the scale already
-        scores, bad_steps, stopped = None, 0, ""
+        bad_steps, told_to_stop = 0, False
         while state.iteration < total:
-            if state.iteration and state.iteration % eval_every == 0 and state.evaluated != state.iteration:
-                scores = score()
+            due = state.iteration > 0 and state.iteration % eval_every == 0 and state.evaluated != state.iteration
+            if due and score() is None:
+                told_to_stop = True
+                break
             lr = config.optim.lr * learning_rate_factor(config.schedule, state.iteration, total)
             set_learning_rate(optimizer, lr)
             batches, names = [], []
@@ -190,7 +212,7 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
             optimizer.zero_grad(set_to_none=True)
             result = backward(
                 parallel, seg_loss, batches, procs,
-                scale=scaler.scale, autocast=_autocast(config, procs), stop=bool(stop),
+                scale=scaler.scale, autocast=build.autocast(config, procs.device), stop=bool(stop),
             )  # fmt: skip
             scaler.unscale_(optimizer) if result.finite else None
             gradients = [p.grad for p in model.parameters() if p.grad is not None]
@@ -205,7 +227,10 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
                 bad_steps = 0
             else:
                 bad_steps += 1
-                record.say(f"[{state.iteration}/{total}] loss or gradient not finite, step skipped; lr {lr:.3g}; {names}")
+                record.say(
+                    f"[{state.iteration}/{total}] loss or gradient not finite, step skipped; lr {lr:.3g}; "
+                    f"images of each process: {procs.gather(names)}"
+                )
                 if bad_steps >= BAD_STEPS_ALLOWED:
                     raise FastsegError(
                         f"{bad_steps} steps in a row were not finite; lower optim.lr (now {config.optim.lr}) or set "
@@ -216,18 +241,19 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
             if state.iteration % config.train.log_every == 0 or state.iteration == total:
                 record.train(state.iteration, {**result.losses, "lr": lr})
             if result.stop and state.iteration < total:
-                save()
-                stopped = stop.signal.name if stop.signal else "another process's signal"
-                record.say(f"stopped by {stopped} at iteration {state.iteration}; go on with --resume auto")
+                told_to_stop = True
                 break
             if state.iteration % config.train.checkpoint_every == 0 and bad_steps == 0:
                 save()
 
-        # final save
-        weights_file = None
-        if not stopped:
-            scores = score()
-            save()
+        # the end
+        scores = None if told_to_stop else score()
+        save()
+        weights_file, stopped = None, ""
+        if scores is None:
+            stopped = next(str(name) for name in procs.gather(stop.name) if name)
+            record.say(f"stopped by {stopped} at iteration {state.iteration}; go on with --resume auto")
+        else:
             weights_file = run_dir / "last.safetensors"
             if procs.is_main:
                 measured = f"{100 * scores.miou:.2f} mIoU on {config.data.name} {config.data.val_split}"
@@ -239,98 +265,12 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
         return TrainResult(run_dir, state.iteration, scores, weights_file, stopped)
 
 
-@dataclass
-class _Progress:
-    """Where a run is: steps done, the step last evaluated, and the best mIoU."""
-
-    iteration: int = 0
-    evaluated: int = -1
-    best: float = -1.0
-
-
-def _dry_run(config: Config, procs: Processes) -> TrainResult:
-    """Two steps on random images at the configured crop or 128 pixels a side, whichever is smaller."""
-    from fastseg.data import DATASETS
-
-    if config.data.name not in DATASETS:
-        DATASETS.get(config.data.name)
-    arguments = DATASETS.arguments(config.data.name)
-    for key in config.data.args:
-        if key not in arguments:
-            raise ConfigError(f"{config.source}: data.args.{key}: {config.data.name} takes {', '.join(arguments)}")
-    num_classes = 5
-    build.split_batch(config, procs)
-    model = build.build_model(config, num_classes).to(procs.device).train()
-    seg_loss = build.build_loss(config, model, None)
-    optimizer = build_optimizer(model, config.optim)
-    height, width = (min(side, 128) for side in config.augment.crop)
-    for _ in range(2):
-        images = torch.randn(2, 3, height, width, device=procs.device)
-        labels = torch.randint(0, num_classes, (2, height, width), device=procs.device)
-        optimizer.zero_grad(set_to_none=True)
-        result = backward(model, seg_loss, [(images, labels)], procs, autocast=_autocast(config, procs))
-        optimizer.step()
-    print(f"{config.source}: dry run passed; loss {result.losses['loss']:.3f} on random images", flush=True)
-    return TrainResult(Path(config.run_dir), 2, None, None)
-
-
 def _parallel(model: torch.nn.Module, procs: Processes, norm: str) -> torch.nn.Module:
     if procs.world_size == 1:
         return model
     device_ids = [procs.device.index] if procs.device.type == "cuda" else None
     # shared norms hold equal statistics everywhere; plain ones follow the first process's
     return DistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=norm == "bn")
-
-
-def _autocast(config: Config, procs: Processes) -> contextlib.AbstractContextManager[object]:
-    dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config.train.precision]
-    if dtype is None:
-        return contextlib.nullcontext()
-    return torch.autocast(procs.device.type, dtype=dtype)
-
-
-def _random_state(procs: Processes) -> dict[str, Any]:
-    state: dict[str, Any] = {"cpu": torch.get_rng_state()}
-    if procs.device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(procs.device)
-    return state
-
-
-def _restore_random_state(state: dict[str, Any], procs: Processes) -> None:
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state and procs.device.type == "cuda":
-        torch.cuda.set_rng_state(state["cuda"], procs.device)
-
-
-def _resolve_resume(resume: str, folder: Path, procs: Processes) -> Path | None:
-    if resume == "no":
-        if any(folder.glob("step_*.pt")):
-            raise ConfigError(
-                f"run_dir {folder.parent} holds checkpoints of an earlier run; go on with --resume auto, or choose "
-                f"another run_dir=..."
-            )
-        return None
-    if resume == "auto":
-        return find_checkpoint(folder, say=print if procs.is_main else None)
-    return Path(resume)
-
-
-def _refuse_changes(table: dict[str, Any], config: Config, procs: Processes, checkpoint: Path) -> None:
-    if table["world_size"] != procs.world_size:
-        raise ConfigError(
-            f"{checkpoint} was written by {table['world_size']} processes and there are {procs.world_size} now; resume "
-            f"with as many, or start a new run_dir"
-        )
-    changed = [key for key in config_differences(table["config"], asdict(config)) if not key.startswith(FREE_KEYS)]
-    if changed:
-        raise ConfigError(f"{checkpoint} was written with other values of {', '.join(changed)}; set them back, or start a new run_dir")
-
-
-def _prepare_run_dir(run_dir: Path, config: Config) -> None:
-    """Write the resolved configuration and the environment; learn now, not hours later, that the folder is read-only."""
-    write_atomically(run_dir / "config.yaml", dump_config(config).encode())
-    details = {**describe_environment(), "command": sys.argv}
-    write_atomically(run_dir / "environment.json", json.dumps(details, indent=1, default=str).encode())
 
 
 def _score_columns(scores: Scores) -> dict[str, float]:

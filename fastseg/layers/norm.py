@@ -22,9 +22,7 @@ class _SynchronizedNorm(torch.autograd.Function):
     """Batch norm with statistics over all processes; the backward pass shares its two sums as the forward its own."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         dims = (0, 2, 3)
         local_count = x.new_full((1,), x.numel() // x.shape[1])
         local_var, local_mean = torch.var_mean(x, dims, correction=0)
@@ -41,14 +39,12 @@ class _SynchronizedNorm(torch.autograd.Function):
         inverse_std = (var + eps).rsqrt()
         scale = weight * inverse_std
         ctx.save_for_backward(x, weight, mean, inverse_std, count)
-        out = torch.addcmul(
-            (bias - mean * scale)[None, :, None, None], x, scale[None, :, None, None]
-        )
+        out = torch.addcmul((bias - mean * scale)[None, :, None, None], x, scale[None, :, None, None])
         ctx.mark_non_differentiable(mean, var, count)
         return out, mean, var, count
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x, weight, mean, inverse_std, count = ctx.saved_tensors
         grad_bias = grad.sum((0, 2, 3))
         grad_weight = ((x - mean[None, :, None, None]) * grad).sum((0, 2, 3)) * inverse_std
@@ -79,7 +75,7 @@ class GlooBatchNorm2d(nn.BatchNorm2d):
         if count <= 1:
             raise DistributedError(_SINGLE_VALUE)
         with torch.no_grad():
-            self.num_batches_tracked.add_(1)  # type: ignore[operator]
+            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
             momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum  # type: ignore[arg-type]
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)  # type: ignore[union-attr]
             unbiased = var * (count / (count - 1))
@@ -120,11 +116,10 @@ def convert_norm(model: nn.Module, kind: str) -> nn.Module:
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     if kind == "apex":
         return _apex_parallel().convert_syncbn_model(model)
+    if type(model) is nn.BatchNorm2d:
+        return _gloo_norm_like(model)
     for name, child in model.named_children():
-        if type(child) is nn.BatchNorm2d:
-            setattr(model, name, _gloo_norm_like(child))
-        else:
-            convert_norm(child, kind)
+        setattr(model, name, convert_norm(child, kind))
     return model
 
 

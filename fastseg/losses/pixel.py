@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastseg.errors import ConfigError
 from fastseg.registry import Registry
 from fastseg.types import IGNORE_INDEX
 
@@ -51,6 +52,16 @@ def _pixel_losses(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return nll, labels != IGNORE_INDEX
 
 
+def _check_class_weights(class_weights: Sequence[float] | None) -> Tensor | None:
+    """Weights (K) as a tensor. Raises ValueError for negative ones and for numbers that are not finite."""
+    if class_weights is None:
+        return None
+    weights = torch.tensor(class_weights, dtype=torch.float64)
+    if weights.ndim != 1 or not bool(((weights >= 0) & weights.isfinite()).all()):
+        raise ValueError(f"class_weights is {class_weights}; it is one finite number, 0 or more, per class")
+    return weights
+
+
 def _pixel_weights(labels: Tensor, class_weights: Tensor | None, dtype: torch.dtype) -> Tensor:
     """Weight of each pixel (N,H,W): its class's weight, 0 where ignored."""
     valid = labels != IGNORE_INDEX
@@ -60,13 +71,21 @@ def _pixel_weights(labels: Tensor, class_weights: Tensor | None, dtype: torch.dt
     return weights * valid
 
 
+def _check_num_classes(logits: Tensor, class_weights: Tensor | None) -> None:
+    if class_weights is not None and len(class_weights) != logits.shape[1]:
+        raise ConfigError(
+            f"loss.args.class_weights has {len(class_weights)} numbers for {logits.shape[1]} classes; give one each"
+        )
+
+
 class CrossEntropy:
     """Cross entropy over all valid pixels. See `cross_entropy`."""
 
     def __init__(self, class_weights: Sequence[float] | None = None) -> None:
-        self.class_weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float64)
+        self.class_weights = _check_class_weights(class_weights)
 
     def __call__(self, logits: Tensor, labels: Tensor) -> LossTerm:
+        _check_num_classes(logits, self.class_weights)
         nll, _ = _pixel_losses(logits, labels)
         weights = _pixel_weights(labels, self.class_weights, nll.dtype)
         return LossTerm((nll * weights).sum(), weights.sum())
@@ -85,9 +104,10 @@ class OhemCrossEntropy:
             raise ValueError(f"OHEM min_kept is {min_kept}; it is a number of pixels per image, 0 or more")
         self.threshold = threshold
         self.min_kept = min_kept
-        self.class_weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float64)
+        self.class_weights = _check_class_weights(class_weights)
 
     def __call__(self, logits: Tensor, labels: Tensor) -> LossTerm:
+        _check_num_classes(logits, self.class_weights)
         nll, valid = _pixel_losses(logits, labels)
         with torch.no_grad():
             # p < threshold is nll > -log(threshold); ignored pixels have nll 0 and are never hard

@@ -17,7 +17,7 @@ def upsample_argmax(logits: Tensor, size: tuple[int, int], *, align_corners: boo
     num_classes = logits.shape[1]
     if num_classes == 0:
         raise ValueError("upsample_argmax needs at least one class; logits have shape " + str(tuple(logits.shape)))
-    logits = logits.float()
+    logits = logits.detach().float()
     best = resize(logits[:, :1], size, align_corners=align_corners).clone()
     labels = torch.zeros(best.shape, dtype=torch.uint8 if num_classes <= 256 else torch.int16, device=logits.device)
     for index in range(1, num_classes):

@@ -35,7 +35,9 @@ def info_to_dict(info: WeightsInfo) -> dict[str, Any]:
 
 
 def info_from_dict(table: Mapping[str, Any], *, file: str = "", sha256: str = "") -> WeightsInfo:
-    """Inverse of `info_to_dict`. Raises KeyError or TypeError for anything else."""
+    """Inverse of `info_to_dict`. Raises KeyError, TypeError or ValueError for anything else."""
+    if not isinstance(table["model"], str) or not isinstance(table["model_args"], dict):
+        raise TypeError(f"model is {table['model']!r} with arguments {table['model_args']!r}")
     dataset, preprocessing = dict(table["dataset"]), dict(table["preprocessing"])
     for key in ("class_names", "official_ids"):
         dataset[key] = tuple(dataset[key])
@@ -130,20 +132,33 @@ def read_checkpoint_file(path: Path) -> dict[str, Any]:
     try:
         table = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise five kinds of exception, by where the damage sits
-        raise CheckpointError(f"{path} cannot be read as a checkpoint: {type(error).__name__}: {error}") from None
+        reason = next(iter(str(error).splitlines()), "")  # torch goes on to advise loading it without the safeguard
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: {type(error).__name__}: {reason}") from None
     if not isinstance(table, dict) or "format_version" not in table:
         raise CheckpointError(f"{path} is not a fastseg checkpoint (no format_version); convert it first")
-    if table["format_version"] > FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path} has format version {table['format_version']}, newer than {FORMAT_VERSION}; upgrade fastseg"
-        )
+    _check_version(table["format_version"], path)
     return table
+
+
+def _check_version(version: object, path: Path) -> None:
+    try:
+        number = int(str(version))
+    except ValueError:
+        raise CheckpointError(f"{path} is not a fastseg file: its format version is {version!r}") from None
+    if number > FORMAT_VERSION:
+        raise CheckpointError(f"{path} has format version {number}, newer than {FORMAT_VERSION}; upgrade fastseg")
 
 
 def _read_checkpoint(path: Path, digest: str) -> Weights:
     table = read_checkpoint_file(path)
-    state = table["ema"] or table["model"]
-    return Weights(state, info_from_dict(table["info"], file=str(path), sha256=digest))
+    try:
+        state = table["ema"] or table["model"]
+        info = info_from_dict(table["info"], file=str(path), sha256=digest)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path} is not a fastseg checkpoint: {error!r}") from None
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise CheckpointError(f"{path} is not a fastseg checkpoint: its weights are no table of tensors")
+    return Weights({str(name): tensor for name, tensor in state.items()}, info)
 
 
 def _read_info(text: str | None, version: str | None, path: Path, digest: str) -> WeightsInfo:
@@ -151,11 +166,10 @@ def _read_info(text: str | None, version: str | None, path: Path, digest: str) -
         raise CheckpointError(
             f"{path} does not say which network, classes and preprocessing it is for (no fastseg metadata)"
         )
-    if int(version) > FORMAT_VERSION:
-        raise CheckpointError(f"{path} has format version {version}, newer than {FORMAT_VERSION}; upgrade fastseg")
+    _check_version(version, path)
     try:
         return info_from_dict(json.loads(text), file=str(path), sha256=digest)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: metadata is damaged: {error!r}") from None
 
 

@@ -87,7 +87,13 @@ def _load(path: Path, *, expected_sha256: str = "", **kwargs: object) -> SegMode
     if expected_sha256 and info.sha256 != expected_sha256:
         raise CheckpointError(f"{path} is damaged (SHA-256 {info.sha256[:12]}...); reinstall fastseg-zoo")
     arguments = {"num_classes": info.dataset.num_classes, **info.model_args, **kwargs}
-    model = MODELS.build(info.model, **arguments)
+    try:
+        model = MODELS.build(info.model, **arguments)
+    except UnknownNameError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
+        given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+        raise CheckpointError(f"{path}: model {info.model!r} cannot be built with {given}: {error}") from None
     load_state(model, state, str(path))
     model.weights_info = info
     return model.eval()

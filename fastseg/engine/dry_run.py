@@ -1,0 +1,46 @@
+"""A configuration tried out without its data."""
+
+from __future__ import annotations
+
+import torch
+
+from fastseg.config import Config
+from fastseg.data import DATASETS
+from fastseg.engine import build
+from fastseg.engine.distributed import Processes
+from fastseg.engine.optimizer import build_optimizer
+from fastseg.engine.step import backward
+from fastseg.errors import ConfigError, UnknownNameError, suggest
+
+NUM_CLASSES = 5
+STEPS = 2
+
+
+def dry_run(config: Config, procs: Processes) -> None:
+    """Two steps on random images, at the configured crop or 128 pixels a side, whichever is smaller.
+
+    No file is read or written. Raises FastsegError as `engine.train.train` does for the same configuration.
+    """
+    try:
+        arguments = DATASETS.arguments(config.data.name)
+    except UnknownNameError as error:
+        raise ConfigError(f"{config.source}: data.name: {error}") from None
+    for key in config.data.args:
+        if key not in arguments:
+            raise ConfigError(
+                f"{config.source}: data.args.{key}: data set {config.data.name!r} has no argument {key!r}; "
+                f"{suggest(key, arguments)}"
+            )
+    build.split_batch(config, procs)
+    model = build.build_model(config, NUM_CLASSES).to(procs.device).train()
+    seg_loss = build.build_loss(config, model, None)
+    optimizer = build_optimizer(model, config.optim)
+    height, width = (min(side, 128) for side in config.augment.crop)
+    for _ in range(STEPS):
+        images = torch.randn(2, 3, height, width, device=procs.device)
+        labels = torch.randint(0, NUM_CLASSES, (2, height, width), device=procs.device)
+        optimizer.zero_grad(set_to_none=True)
+        result = backward(model, seg_loss, [(images, labels)], procs, autocast=build.autocast(config, procs.device))
+        optimizer.step()
+    if procs.is_main:
+        print(f"{config.source}: dry run passed; loss {result.losses['loss']:.3f} on random images", flush=True)

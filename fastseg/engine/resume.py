@@ -1,0 +1,136 @@
+"""What a run goes on from: its folder, where it was, and whether a checkpoint is this run's."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fastseg.config import Config, config_differences, dump_config
+from fastseg.engine.checkpoint import find_checkpoint
+from fastseg.engine.distributed import Processes
+from fastseg.environment import describe_environment
+from fastseg.errors import CheckpointError, ConfigError
+from fastseg.weights.files import write_atomically
+
+LOCK_SECONDS = 20.0  # a killed run's data loading workers hold its lock until they notice
+# keys that may change on resume: they decide where and how fast a run goes on, not what it computes
+FREE_KEYS = (
+    "run_dir",
+    "source",
+    "data.root",
+    "data.workers",
+    "data.cache",
+    "train.log_every",
+    "train.checkpoint_every",
+)
+
+
+@dataclass
+class Progress:
+    """Where a run is: steps done, the step last evaluated, and the best mIoU."""
+
+    iteration: int = 0
+    evaluated: int = -1
+    best: float = -1.0
+
+
+@contextlib.contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Keep other trainings out of `run_dir`, which is made when missing; the kernel unlocks it when we die.
+
+    Raises CheckpointError when the folder cannot be written, ConfigError when another process trains there.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not POSIX: no lock
+        yield
+        return
+    path = run_dir / "lock"
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a+")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise CheckpointError(f"cannot write {path}: {error.strerror}; choose another run_dir=...") from None
+    with file:
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    file.seek(0)
+                    raise ConfigError(
+                        f"run_dir {run_dir} is in use by {file.read().strip() or 'another process'}; wait for it, stop "
+                        f"it, or choose another run_dir=..."
+                    ) from None
+                time.sleep(0.2)
+            except OSError:  # a file system without locks
+                break
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+def prepare_run_dir(run_dir: Path, config: Config) -> None:
+    """Write the resolved configuration and the environment: a folder that takes no files is better known at once."""
+    write_atomically(run_dir / "config.yaml", dump_config(config).encode())
+    details = {**describe_environment(), "command": sys.argv}
+    write_atomically(run_dir / "environment.json", json.dumps(details, indent=1, default=str).encode())
+
+
+def resolve_resume(resume: str, folder: Path, procs: Processes) -> Path | None:
+    """The checkpoint to go on from, or None to begin.
+
+    Raises ConfigError when 'no' would mix two runs in one folder, CheckpointError when 'auto' finds only damage.
+    """
+    if resume == "no":
+        if any(folder.glob("step_*.pt")):
+            raise ConfigError(
+                f"run_dir {folder.parent} holds checkpoints of an earlier run; go on with --resume auto, or choose "
+                f"another run_dir=..."
+            )
+        return None
+    if resume == "auto":
+        return find_checkpoint(folder, say=print if procs.is_main else None)
+    return Path(resume)
+
+
+def refuse_changes(table: dict[str, Any], config: Config, procs: Processes, checkpoint: Path) -> None:
+    """Raise ConfigError when the run that wrote `table` computed something else than `config` asks for."""
+    if table["world_size"] != procs.world_size:
+        raise ConfigError(
+            f"{checkpoint} was written by {table['world_size']} processes and there are {procs.world_size} now; resume "
+            f"with as many, or start a new run_dir"
+        )
+    changed = [key for key in config_differences(table["config"], asdict(config)) if not key.startswith(FREE_KEYS)]
+    if changed:
+        raise ConfigError(
+            f"{checkpoint} was written with other values of {', '.join(changed)}; set them back, or start a new run_dir"
+        )
+
+
+def random_state(procs: Processes) -> dict[str, Any]:
+    """The state of torch's generators on this process."""
+    state: dict[str, Any] = {"cpu": torch.get_rng_state()}
+    if procs.device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(procs.device)
+    return state
+
+
+def restore_random_state(state: dict[str, Any], procs: Processes) -> None:
+    """Inverse of `random_state`."""
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and procs.device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], procs.device)

@@ -1,0 +1,26 @@
+"""Fixtures of several test files."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+import torch
+from workers import TwoProcesses
+
+torch.set_num_threads(1)  # networks here are too small to share, and their results must not depend on the machine
+
+
+@pytest.fixture(scope="session")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoProcesses]:
+    """Calls a function of a test module on two processes: `two_processes(function, *args)` gives both results."""
+    group = TwoProcesses(tmp_path_factory.mktemp("group"))
+    yield group
+    group.close()
+
+
+@pytest.fixture
+def no_tensorboard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorBoard is not installed."""
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)

@@ -1,0 +1,192 @@
+"""What every registered network keeps, tested for each the moment it is registered."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+
+import pytest
+import torch
+from torch import nn
+
+from fastseg.errors import UnknownNameError
+from fastseg.models import MODELS, create_model, list_models
+from fastseg.types import SegModel
+
+NAMES = MODELS.names()
+NUM_CLASSES = 7
+
+
+def build(name: str, *, aux: bool = False, seed: int = 0) -> SegModel:
+    """The model with few classes, and batch norms whose statistics and weights differ from the defaults, which hide a
+    swapped or missing norm."""
+    torch.manual_seed(seed)
+    arguments = {"aux": aux} if "aux" in MODELS.arguments(name) else {}
+    model = create_model(name, num_classes=NUM_CLASSES, **arguments)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.7, 1.3)
+            nn.init.uniform_(module.bias, -0.2, 0.2)
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            nn.init.uniform_(module.running_mean, -0.1, 0.1)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return model.eval()
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def model(name: str) -> SegModel:
+    """Shared by tests that leave it as it is: eval mode, auxiliary heads on."""
+    return build(name, aux=True)
+
+
+def test_there_are_models() -> None:
+    assert NAMES == list_models()
+    assert "fast_scnn" in NAMES
+
+
+def test_the_builder_takes_num_classes_and_a_switch_for_auxiliary_heads(name: str) -> None:
+    arguments = MODELS.arguments(name)
+    assert "num_classes" in arguments
+    assert all(p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in arguments.values())
+    assert build(name).num_classes == NUM_CLASSES
+    if build(name, aux=True).aux_names:
+        assert arguments["aux"].annotation in (bool, "bool")
+        assert build(name, aux=False).aux_names == ()
+    assert inspect.getdoc(MODELS.get(name))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (31, 17), (65, 97), (321, 481), (360, 480)], ids=str)
+def test_one_image_of_any_size_gives_finite_logits(model: SegModel, size: tuple[int, int]) -> None:
+    images = torch.randn(1, 3, *size)
+    with torch.inference_mode():
+        logits, aux = model(images)
+        full = model.predict_logits(images)
+    assert logits.shape[:2] == (1, NUM_CLASSES)
+    assert logits.dtype == torch.float32
+    assert logits.isfinite().all()
+    assert all(0 < small <= side for small, side in zip(logits.shape[2:], size, strict=True))
+    assert aux == {}
+    assert full.shape == (1, NUM_CLASSES, *size)
+
+
+def test_auxiliary_logits_have_exactly_their_names_in_training(name: str) -> None:
+    for aux in (False, True):
+        model = build(name, aux=aux).train()
+        output = model(torch.randn(2, 3, 65, 97))
+        assert tuple(output.aux) == model.aux_names == tuple(model.aux_heads)
+        assert all(x.shape[:2] == (2, NUM_CLASSES) and x.ndim == 4 for x in output.aux.values())
+
+
+def test_a_gradient_reaches_every_parameter(name: str) -> None:
+    model = build(name, aux=True).train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()  # batch statistics would cancel the gradient of a bias before the norm
+        if isinstance(module, (nn.Dropout, nn.Dropout2d)):
+            module.eval()
+    output = model(torch.randn(2, 3, 96, 128))
+    torch.stack([(x * torch.randn_like(x)).sum() for x in (output.logits, *output.aux.values())]).sum().backward()
+    without = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.count_nonzero()]
+    assert without == []
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_the_images_are_left_alone_and_the_answer_repeats(model: SegModel) -> None:
+    images = torch.randn(2, 3, 65, 97)
+    before = images.clone()
+    with torch.no_grad():
+        one, other = model(images).logits, model(images).logits
+    assert torch.equal(images, before)
+    assert torch.equal(one, other)
+
+
+def test_an_image_has_the_same_logits_alone_and_in_a_batch(model: SegModel) -> None:
+    images = torch.randn(3, 3, 65, 97)
+    with torch.no_grad():
+        together = model(images).logits
+        alone = torch.cat([model(image[None]).logits for image in images])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_channels_last_memory_gives_the_same_logits(model: SegModel) -> None:
+    images = torch.randn(1, 3, 65, 97)
+    with torch.no_grad():
+        expected = model(images).logits
+        other = copy.deepcopy(model).to(memory_format=torch.channels_last)
+        logits = other(images.to(memory_format=torch.channels_last)).logits
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_weights_survive_a_round_trip(name: str, model: SegModel) -> None:
+    other = build(name, aux=True, seed=1)
+    images = torch.randn(1, 3, 65, 97)
+    with torch.no_grad():
+        assert not torch.allclose(other(images).logits, model(images).logits)
+        other.load_state_dict(model.state_dict())
+        assert torch.equal(other(images).logits, model(images).logits)
+
+
+def test_auxiliary_heads_change_nothing_in_eval(name: str, model: SegModel) -> None:
+    without = build(name, aux=False, seed=1)
+    kept = {key: value for key, value in model.state_dict().items() if not key.startswith("aux_heads.")}
+    without.load_state_dict(kept)  # strict: every other name is the same
+    images = torch.randn(1, 3, 65, 97)
+    with torch.no_grad():
+        assert torch.equal(without(images).logits, model(images).logits)
+
+
+def test_one_seed_builds_one_network(name: str) -> None:
+    one, other = build(name), build(name)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_a_misspelt_argument_offers_the_right_one(name: str) -> None:
+    with pytest.raises(UnknownNameError, match="has no argument 'num_clases'; did you mean 'num_classes'"):
+        create_model(name, num_clases=3)
+
+
+def test_a_misspelt_name_offers_the_right_one(name: str) -> None:
+    with pytest.raises(UnknownNameError, match=f"did you mean .*{name!r}"):
+        create_model(f"{name}x")
+
+
+def test_bfloat16_autocast_stays_near_float32(model: SegModel) -> None:
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        expected = model(images).logits
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(images).logits
+    # bfloat16 keeps 8 bits: a few hundredths of the logits' spread through some thirty layers
+    difference = (logits.float() - expected).abs().mean() / expected.std()
+    assert difference < 0.1
+
+
+def test_it_builds_and_runs_on_the_meta_device(name: str) -> None:
+    with torch.device("meta"):
+        logits = build(name)(torch.zeros(1, 3, 65, 97)).logits
+    assert logits.is_meta
+    assert logits.shape[1] == NUM_CLASSES
+
+
+def test_one_exported_program_serves_all_sizes(model: SegModel) -> None:
+    dynamic = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    with torch.no_grad():
+        program = torch.export.export(model, (torch.randn(1, 3, 96, 128),), dynamic_shapes=(dynamic,)).module()
+        for size in ((96, 128), (65, 97), (64, 200), (192, 192), (321, 225)):
+            images = torch.randn(1, 3, *size)
+            torch.testing.assert_close(program(images).logits, model(images).logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_compiling_changes_nothing(model: SegModel) -> None:
+    compiled = torch.compile(model, dynamic=True)
+    with torch.no_grad():
+        for size in ((64, 96), (65, 97), (192, 192)):
+            images = torch.randn(1, 3, *size)
+            torch.testing.assert_close(compiled(images).logits, model(images).logits, rtol=1e-3, atol=1e-3)

@@ -1,0 +1,111 @@
+"""Two processes that meet over gloo, started once per session, and the smallest run that trains."""
+
+from __future__ import annotations
+
+import datetime
+import multiprocessing
+import os
+import pickle
+import sys
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from fastseg.config import Config
+
+TIMEOUT_SECONDS = 100
+
+
+class TwoProcesses:
+    """Runs a module's function on both processes of a gloo group. A failure ends the group; the next run starts anew."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._groups = 0
+        self._members: list[tuple[Any, Connection]] = []
+
+    def __call__(self, function: Callable[..., Any], *args: Any) -> list[Any]:
+        """`function(*args)` on both: their results in order of rank. The function is found by its name."""
+        if not self._members:
+            self._start()
+        task = pickle.dumps((sys.path, function.__module__, function.__qualname__, pickle.dumps(args)))
+        for _, pipe in self._members:
+            pipe.send_bytes(task)
+        results, problems = [], []
+        for rank, (_, pipe) in enumerate(self._members):
+            try:
+                succeeded, value = pickle.loads(pipe.recv_bytes()) if pipe.poll(TIMEOUT_SECONDS) else (False, "timeout")
+            except EOFError:
+                succeeded, value = False, "process died"
+            results.append(value)
+            if not succeeded:
+                problems.append(f"rank {rank}: {value}")
+        if problems:
+            self.close()
+            raise AssertionError("\n".join(problems))
+        return results
+
+    def close(self) -> None:
+        for process, pipe in self._members:
+            pipe.close()
+            process.join(0.2)
+            process.kill()
+        self._members = []
+
+    def _start(self) -> None:
+        self._groups += 1
+        context = multiprocessing.get_context("spawn")
+        for rank in range(2):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(rank, str(self._folder / f"meet{self._groups}"), theirs))
+            process.start()
+            theirs.close()
+            self._members.append((process, ours))
+
+
+def _serve(rank: int, meeting: str, pipe: Connection) -> None:
+    torch.set_num_threads(1)
+    sys.modules["torch.utils.tensorboard"] = None  # type: ignore[assignment] # slow to import, and not under test
+    sys.stdout = open(os.devnull, "w")
+    dist.init_process_group(
+        "gloo", init_method=f"file://{meeting}", rank=rank, world_size=2, timeout=datetime.timedelta(seconds=60)
+    )
+    while True:
+        try:
+            path, module, name, args = pickle.loads(pipe.recv_bytes())
+        except (EOFError, ConnectionResetError):
+            return
+        sys.path[:] = path
+        try:
+            function = getattr(__import__(module), name)
+            answer = True, function(*pickle.loads(args))
+        except BaseException:
+            answer = False, traceback.format_exc()
+        pipe.send_bytes(pickle.dumps(answer))
+
+
+def tiny_config(run_dir: Path | str) -> Config:
+    """20 steps of Fast-SCNN on road scenes of 32 x 64 pixels, with everything on that has a state."""
+    config = Config(run_dir=str(run_dir), source="tiny.yaml")
+    config.model.args = {"aux": True, "dropout": 0.1}
+    config.data.args = {"count": 8, "height": 32, "width": 64}
+    config.data.workers = 0
+    config.data.cache = True
+    config.augment.crop = (32, 64)
+    config.optim.lr = 0.02
+    config.schedule.iterations = 20
+    config.schedule.warmup = 5
+    config.loss.aux = {"detail": 0.4, "context": 0.4}
+    config.train.total_batch = 2
+    config.train.ema_decay = 0.9
+    config.train.clip_grad_norm = 1.0
+    config.train.device = "cpu"
+    config.train.eval_every = 1.75  # epochs of 4 steps: every 7 steps
+    config.train.checkpoint_every = 1000
+    config.train.log_every = 1
+    return config

@@ -64,9 +64,7 @@ class Registry(Generic[T]):
         parameters = self.arguments(name)
         for key in kwargs:
             if key not in parameters:
-                raise UnknownNameError(
-                    f"{self.kind} {name!r} has no argument {key!r}; {suggest(key, parameters)}"
-                )
+                raise UnknownNameError(f"{self.kind} {name!r} has no argument {key!r}; {suggest(key, parameters)}")
         try:
             inspect.signature(builder).bind(*args, **kwargs)
         except TypeError as error:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+
 from workers import TwoProcesses
 
 torch.set_num_threads(1)  # networks here are too small to share, and their results must not depend on the machine

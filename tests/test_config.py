@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -244,7 +245,9 @@ plain = st.recursive(
 
 
 @same_folder
-@given(run_dir=words, args=st.dictionaries(words, plain, max_size=3), lr=st.floats(1e-300, 1e300), root=words | st.none())
+@given(
+    run_dir=words, args=st.dictionaries(words, plain, max_size=3), lr=st.floats(1e-300, 1e300), root=words | st.none()
+)
 @example(run_dir="1e-2", args={"a": "null", "b": "1e5", "c": "true", "": "~"}, lr=1e-7, root="0x10")
 def test_whatever_is_dumped_loads_equal(
     tmp_path: Path, run_dir: str, args: dict[str, Any], lr: float, root: str | None
@@ -267,12 +270,12 @@ def test_whatever_is_dumped_loads_equal(
 @example("optim: {lr: '???'}")
 @example("augment: {crop: '${augment.scale}'}")
 def test_any_text_is_a_configuration_or_a_config_error(tmp_path: Path, text: str) -> None:
+    result: Config | str
     try:
-        config = load(tmp_path, text)
+        result = load(tmp_path, text)
     except ConfigError as error:
-        assert "recipe.yaml" in str(error)
-    else:
-        assert isinstance(config, Config)
+        result = str(error)
+    assert isinstance(result, Config) or "recipe.yaml" in result
 
 
 def a_table_near_the_schema() -> st.SearchStrategy[dict[Any, Any]]:
@@ -291,21 +294,19 @@ def a_table_near_the_schema() -> st.SearchStrategy[dict[Any, Any]]:
 @same_folder
 @given(table=a_table_near_the_schema())
 def test_any_table_is_a_configuration_or_a_config_error(tmp_path: Path, table: dict[Any, Any]) -> None:
+    result: Config | str
     try:
-        config = load(tmp_path, yaml.safe_dump(table))
+        result = load(tmp_path, yaml.safe_dump(table))
     except ConfigError as error:
-        assert "recipe.yaml" in str(error)
-    else:
-        assert math.isfinite(config.optim.lr)
+        result = str(error)
+    assert math.isfinite(result.optim.lr) if isinstance(result, Config) else "recipe.yaml" in result
 
 
 @given(st.text(max_size=20) | st.builds("{}={}".format, st.text("optim.lrgc[]0", max_size=12), st.text(max_size=8)))
 @settings(max_examples=60, deadline=None)
 def test_any_override_is_a_configuration_or_a_config_error(override: str) -> None:
-    try:
+    with contextlib.suppress(ConfigError):
         assert isinstance(load_config(None, [override]), Config)
-    except ConfigError:
-        pass
 
 
 def test_differences_are_dotted_keys_and_tuples_equal_lists() -> None:

@@ -78,7 +78,7 @@ def test_a_misspelt_argument_offers_the_nearest(things: Registry[str]) -> None:
 
 
 def test_a_missing_argument_is_named(things: Registry[str]) -> None:
-    with pytest.raises(UnknownNameError, match="small_lamp.*missing a required argument: 'colour'"):
+    with pytest.raises(UnknownNameError, match=r"small_lamp.*missing a required argument: 'colour'"):
         things.build("small_lamp")
 
 

@@ -90,7 +90,9 @@ def _colour(image: np.ndarray, config: AugmentConfig, random: np.random.Generato
     # rotating the chroma plane of YIQ turns the hue; shrinking it lowers the saturation
     to_yiq = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
     cosine, sine = math.cos(hue), math.sin(hue)
-    turn = np.array([[1, 0, 0], [0, saturation * cosine, -saturation * sine], [0, saturation * sine, saturation * cosine]])
+    turn = np.array(
+        [[1, 0, 0], [0, saturation * cosine, -saturation * sine], [0, saturation * sine, saturation * cosine]]
+    )
     matrix = np.linalg.inv(to_yiq) @ turn @ to_yiq * (brightness * contrast)
     mean = float(np.dot(luma, cv2.mean(image)[:3])) * brightness
     offset = np.full((3, 1), mean * (1 - contrast))

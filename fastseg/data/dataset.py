@@ -35,7 +35,7 @@ DATASETS: Registry[SegDataset] = Registry("data set")
 
 
 class FileDataset(SegDataset):
-    """Images and label maps on disk. `lut` maps raw label values to classes: uint8 (256,), `INVALID` refuses a value."""
+    """Images and label maps on disk. `lut`, uint8 (256,), maps raw label values to classes; `INVALID` refuses one."""
 
     INVALID = 254
 
@@ -59,7 +59,11 @@ class FileDataset(SegDataset):
             raise LabelError(
                 f"{sample.label} is {raw.shape[1]}x{raw.shape[0]} but its image {sample.image} is "
                 f"{image.shape[1]}x{image.shape[0]}; export both at one size"
-                + (" (the image was rotated by its EXIF tag: save it upright)" if raw.shape == image.shape[1::-1] else "")
+                + (
+                    " (the image was rotated by its EXIF tag: save it upright)"
+                    if raw.shape == image.shape[1::-1]
+                    else ""
+                )
             )
         label = self.lut[raw]
         if (label == self.INVALID).any():
@@ -117,7 +121,9 @@ class CachedDataset(SegDataset):
         return self._dataset.sample_name(index)
 
 
-def build_dataset(name: str, split: str, *, root: str | None = None, args: dict[str, object] | None = None) -> SegDataset:
+def build_dataset(
+    name: str, split: str, *, root: str | None = None, args: dict[str, object] | None = None
+) -> SegDataset:
     """The data set `name`; `split` may join several with '+' ('train+val').
 
     Raises UnknownNameError for the name or an argument, ConfigError when a root is needed, DataError and
@@ -131,7 +137,9 @@ def build_dataset(name: str, split: str, *, root: str | None = None, args: dict[
         if root is not None:
             kwargs["root"] = root
         elif root_parameter.default is inspect.Parameter.empty and "root" not in kwargs:
-            raise ConfigError(f"data set {name!r} needs data.root, the folder that holds it (data.root=/path/to/{name})")
+            raise ConfigError(
+                f"data set {name!r} needs data.root, the folder that holds it (data.root=/path/to/{name})"
+            )
     parts = [DATASETS.build(name, split=part.strip(), **kwargs) for part in split.split("+")]
     return parts[0] if len(parts) == 1 else ConcatDataset(parts)
 

@@ -76,9 +76,7 @@ class AugmentedDataset(Dataset[tuple[np.ndarray, np.ndarray, str]]):
     def __getitem__(self, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, str]:
         epoch, index = key
         image, label = self.dataset.load(index)
-        image, label = augment(
-            image, label, self.config, input_scale=self.input_scale, key=(self.seed, epoch, index)
-        )
+        image, label = augment(image, label, self.config, input_scale=self.input_scale, key=(self.seed, epoch, index))
         return image, label, self.dataset.sample_name(index)
 
 

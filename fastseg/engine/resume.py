@@ -33,6 +33,10 @@ FREE_KEYS = (
     "train.log_every",
     "train.checkpoint_every",
 )
+# what a checkpoint holds beside its format version
+TABLE_KEYS = (
+    *("info", "config", "world_size", "model", "ema", "ema_updates", "optimizer", "scaler", "random", "progress"),
+)
 
 
 @dataclass
@@ -108,7 +112,16 @@ def resolve_resume(resume: str, folder: Path, procs: Processes) -> Path | None:
 
 
 def refuse_changes(table: dict[str, Any], config: Config, procs: Processes, checkpoint: Path) -> None:
-    """Raise ConfigError when the run that wrote `table` computed something else than `config` asks for."""
+    """Raise when the run that wrote `table` cannot go on as `config` asks.
+
+    CheckpointError when the table lacks a part, ConfigError when it is of a run that computed something else.
+    """
+    missing = [key for key in TABLE_KEYS if key not in table]
+    if missing:
+        raise CheckpointError(
+            f"{checkpoint} lacks {', '.join(missing)}; it was not written by this version of fastseg's training: start "
+            f"a new run_dir"
+        )
     if table["world_size"] != procs.world_size:
         raise ConfigError(
             f"{checkpoint} was written by {table['world_size']} processes and there are {procs.world_size} now; resume "

@@ -128,7 +128,7 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
         # a finished run is only evaluated again
         evaluated = state.evaluated if state.iteration < total else min(state.evaluated, total - 1)
         record = Record(run_dir, iteration=state.iteration, evaluated=evaluated, total=total, enabled=procs.is_main)
-        parallel = _parallel(model, procs, norm)
+        parallel = _parallel(model, procs)
         record.say(
             f"model {config.model.name}: {sum(p.numel() for p in model.parameters()):,} parameters, "
             f"{train_data.info.num_classes} classes ({train_data.info.name}), norm {norm}, "
@@ -265,12 +265,12 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
         return TrainResult(run_dir, state.iteration, scores, weights_file, stopped)
 
 
-def _parallel(model: torch.nn.Module, procs: Processes, norm: str) -> torch.nn.Module:
+def _parallel(model: torch.nn.Module, procs: Processes) -> torch.nn.Module:
     if procs.world_size == 1:
         return model
     device_ids = [procs.device.index] if procs.device.type == "cuda" else None
-    # shared norms hold equal statistics everywhere; plain ones follow the first process's
-    return DistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=norm == "bn")
+    # running statistics of plain norms follow the first process's; those of shared norms are equal anyway
+    return DistributedDataParallel(model, device_ids=device_ids)
 
 
 def _score_columns(scores: Scores) -> dict[str, float]:

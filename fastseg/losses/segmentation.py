@@ -47,8 +47,9 @@ class SegLoss:
         logits = {"main": output.logits} | {f"aux.{name}": aux for name, aux in output.aux.items()}
         size = (labels.shape[-2], labels.shape[-1])
         return {
-            name: self._losses[name](resize(x.float() if x.dtype.itemsize < 4 else x, size,
-                                            align_corners=self._align_corners), labels)
+            name: self._losses[name](
+                resize(x.float() if x.dtype.itemsize < 4 else x, size, align_corners=self._align_corners), labels
+            )
             for name, x in logits.items()
         }
 

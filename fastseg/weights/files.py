@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -28,7 +30,7 @@ class Weights(NamedTuple):
 
 
 def info_to_dict(info: WeightsInfo) -> dict[str, Any]:
-    """Plain Python for JSON metadata and checkpoints; `file` and `sha256` belong to the copy at hand, so they stay out."""
+    """Plain Python for JSON metadata and checkpoints; `file` and `sha256` belong to the copy at hand: left out."""
     table = asdict(info)
     del table["file"], table["sha256"]
     return table
@@ -92,7 +94,8 @@ def write_atomically(path: Path, data: bytes) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise CheckpointError(
             f"cannot write {path} ({len(data) / 1e6:.1f} MB): {error.strerror}; free space or choose another folder"
         ) from None
@@ -132,8 +135,10 @@ def read_checkpoint_file(path: Path) -> dict[str, Any]:
     try:
         table = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise five kinds of exception, by where the damage sits
-        reason = next(iter(str(error).splitlines()), "")  # torch goes on to advise loading it without the safeguard
-        raise CheckpointError(f"{path} cannot be read as a checkpoint: {type(error).__name__}: {reason}") from None
+        reason = f"{type(error).__name__}: {error}"
+        if isinstance(error, pickle.UnpicklingError):  # torch's own text advises to lift the safeguard
+            reason = "it is damaged, or holds more than tensors and plain data, which could run code"
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: {reason}") from None
     if not isinstance(table, dict) or "format_version" not in table:
         raise CheckpointError(f"{path} is not a fastseg checkpoint (no format_version); convert it first")
     _check_version(table["format_version"], path)
@@ -176,8 +181,10 @@ def _read_info(text: str | None, version: str | None, path: Path, digest: str) -
 def file_sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else (
-            hashlib.sha256(file.read()).hexdigest()
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else (hashlib.sha256(file.read()).hexdigest())
         )
 
 

@@ -10,7 +10,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from workers import TwoProcesses
 
 from fastseg.config import OptimConfig
 from fastseg.engine.distributed import Processes
@@ -20,6 +19,7 @@ from fastseg.layers.norm import convert_norm
 from fastseg.losses import LOSSES, SegLoss
 from fastseg.models import create_model
 from fastseg.types import SegModel, SegOutput
+from workers import TwoProcesses
 
 K = 4
 STEPS = 6
@@ -66,7 +66,7 @@ def make_model(setting: Setting) -> SegModel:
 
 
 def make_loss(model: SegModel, name: str = "cross_entropy", args: Mapping[str, Any] | None = None) -> SegLoss:
-    weights = {name: 0.4 for name in model.aux_names}
+    weights = dict.fromkeys(model.aux_names, 0.4)
     return SegLoss(LOSSES.build(name, **(args or {})), aux_weights=weights, aux_names=model.aux_names)
 
 
@@ -88,7 +88,7 @@ def train_steps(setting: Setting) -> tuple[list[dict[str, float]], dict[str, Ten
     model: nn.Module = plain
     if procs.world_size > 1:
         plain = convert_norm(plain, setting.norm)  # type: ignore[assignment]
-        model = DistributedDataParallel(plain, broadcast_buffers=setting.norm == "bn")
+        model = DistributedDataParallel(plain)
     optimizer = build_optimizer(plain, OptimConfig(lr=0.05, weight_decay=1e-3))
     losses = []
     for step in range(STEPS):
@@ -243,7 +243,7 @@ def poison_second_process(batches: int) -> dict[str, Any]:
     procs = Processes(rank, 2, CPU)
     plain: Any = convert_norm(SmallNet().train(), "gloo")
     seg_loss = make_loss(plain)
-    model = DistributedDataParallel(plain, broadcast_buffers=False)
+    model = DistributedDataParallel(plain)
     optimizer = build_optimizer(plain, OptimConfig(lr=0.05))
     seen = []
     for poisoned in (False, True, False):
@@ -273,7 +273,8 @@ def test_a_nan_on_one_process_skips_the_step_on_both(two_processes: TwoProcesses
 def stop_second_process() -> bool:
     model = SmallNet().train()
     batch = (torch.randn(2, 3, 8, 8), torch.randint(0, K, (2, 8, 8)))
-    return backward(model, make_loss(model), [batch], Processes(dist.get_rank(), 2, CPU), stop=dist.get_rank() == 1).stop
+    procs = Processes(dist.get_rank(), 2, CPU)
+    return backward(model, make_loss(model), [batch], procs, stop=procs.rank == 1).stop
 
 
 def test_a_stop_on_one_process_reaches_both(two_processes: TwoProcesses) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from workers import TwoProcesses
 
 from fastseg.engine.distributed import Processes
 from fastseg.errors import DistributedError, MissingPackageError
 from fastseg.layers.norm import NORM_KINDS, GlooBatchNorm2d, convert_norm, resolve_norm_kind
+from workers import TwoProcesses
 
 C = 5
 STEPS = 3
@@ -191,14 +191,14 @@ def test_cuda_kinds_are_refused_on_the_cpu(kind: str) -> None:
 def test_missing_apex_names_the_right_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "apex", None)
     monkeypatch.setitem(sys.modules, "apex.parallel", None)
-    with pytest.raises(MissingPackageError, match="needs NVIDIA apex.*PyPI's 'apex' is another package.*train.norm=sync"):
+    with pytest.raises(MissingPackageError, match=r"needs NVIDIA apex.*PyPI's 'apex' is another.*train\.norm=sync"):
         convert_norm(nn.BatchNorm2d(C), "apex")
 
 
 def test_the_other_apex_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "apex", ModuleType("apex"))
     monkeypatch.setitem(sys.modules, "apex.parallel", ModuleType("apex.parallel"))
-    with pytest.raises(MissingPackageError, match="is not NVIDIA apex.*pip uninstall apex"):
+    with pytest.raises(MissingPackageError, match=r"is not NVIDIA apex.*pip uninstall apex"):
         convert_norm(nn.BatchNorm2d(C), "apex")
 
 

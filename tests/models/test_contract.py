@@ -18,8 +18,8 @@ NUM_CLASSES = 7
 
 
 def build(name: str, *, aux: bool = False, seed: int = 0) -> SegModel:
-    """The model with few classes, and batch norms whose statistics and weights differ from the defaults, which hide a
-    swapped or missing norm."""
+    """The model with few classes, in eval mode. Its batch norms have seen a batch, so that logits vary over the image,
+    and their weights differ from the defaults, which would hide a swapped or missing norm."""
     torch.manual_seed(seed)
     arguments = {"aux": aux} if "aux" in MODELS.arguments(name) else {}
     model = create_model(name, num_classes=NUM_CLASSES, **arguments)
@@ -27,10 +27,9 @@ def build(name: str, *, aux: bool = False, seed: int = 0) -> SegModel:
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.7, 1.3)
             nn.init.uniform_(module.bias, -0.2, 0.2)
-            assert module.running_mean is not None
-            assert module.running_var is not None
-            nn.init.uniform_(module.running_mean, -0.1, 0.1)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            module.momentum = 1.0  # of what it saw last
+    with torch.no_grad():
+        model.train()(torch.randn(4, 3, 96, 128))
     return model.eval()
 
 
@@ -46,8 +45,13 @@ def model(name: str) -> SegModel:
 
 
 def test_there_are_models() -> None:
-    assert NAMES == list_models()
+    assert list_models() == NAMES
     assert "fast_scnn" in NAMES
+
+
+def test_the_logits_compared_below_vary_over_the_image(model: SegModel) -> None:
+    with torch.no_grad():
+        assert model(torch.randn(1, 3, 96, 128)).logits.std(dim=(2, 3)).mean() > 0.05
 
 
 def test_the_builder_takes_num_classes_and_a_switch_for_auxiliary_heads(name: str) -> None:
@@ -162,9 +166,9 @@ def test_bfloat16_autocast_stays_near_float32(model: SegModel) -> None:
         expected = model(images).logits
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(images).logits
-    # bfloat16 keeps 8 bits: a few hundredths of the logits' spread through some thirty layers
+    # bfloat16 keeps 8 bits: about a tenth of the logits' spread after thirty layers; unrelated logits differ by one
     difference = (logits.float() - expected).abs().mean() / expected.std()
-    assert difference < 0.1
+    assert difference < 0.25
 
 
 def test_it_builds_and_runs_on_the_meta_device(name: str) -> None:

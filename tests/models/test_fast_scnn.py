@@ -92,7 +92,9 @@ def test_auxiliary_outputs_are_detail_at_8_and_context_at_32() -> None:
     model = create_model("fast_scnn", num_classes=5, aux=True).train()
     assert model.aux_names == ("detail", "context")
     output = model(torch.randn(2, 3, 65, 97))
-    assert {name: tuple(x.shape) for name, x in output.aux.items()} == {"detail": (2, 5, 9, 13), "context": (2, 5, 3, 4)}
+    assert list(output.aux) == ["detail", "context"]
+    assert output.aux["detail"].shape == (2, 5, 9, 13)
+    assert output.aux["context"].shape == (2, 5, 3, 4)
     assert output.logits.shape == (2, 5, 9, 13)
 
 
@@ -118,9 +120,9 @@ def test_stem_activation_adds_two_relus_to_the_stem() -> None:
 
 def test_alignment_changes_logits_and_is_kept_for_the_final_upsampling() -> None:
     torch.manual_seed(0)
-    one, other = (create_model("fast_scnn", align_corners=aligned).eval() for aligned in (False, True))
+    one, other = (create_model("fast_scnn", align_corners=aligned, dropout=0.0) for aligned in (False, True))
     other.load_state_dict(one.state_dict())
-    images = torch.randn(1, 3, 72, 104)
+    images = torch.randn(2, 3, 72, 104)  # two in training mode: batch statistics make the logits vary over the image
     assert not torch.allclose(one(images).logits, other(images).logits)
     assert (one.align_corners, other.align_corners) == (False, True)
 

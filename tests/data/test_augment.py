@@ -1,0 +1,227 @@
+"""Augmentation: keyed, exact where nothing is drawn, and image and label never part."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastseg.config import AugmentConfig
+from fastseg.data.augment import augment
+
+FILL = (124, 116, 104)
+COLOURLESS = AugmentConfig(brightness=0, contrast=0, saturation=0, hue=0, blur=0)
+IDENTITY = replace(COLOURLESS, scale=(1.0, 1.0), flip=0.0)
+PALETTE = np.array([[10, 40, 200], [220, 30, 90], [60, 250, 20], [240, 240, 240]], np.uint8)
+
+
+def sample(height: int = 24, width: int = 40, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    image = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    label = random.choice(np.array([0, 1, 2, 3, 10, 255], np.uint8), (height, width))
+    return image, label
+
+
+def painted(height: int, width: int, seed: int, block: int = 16) -> tuple[np.ndarray, np.ndarray]:
+    """A label of large blocks, and the image that shows each class by its colour."""
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 4, (-(-height // block), -(-width // block)))
+    label = np.kron(coarse, np.ones((block, block), int))[:height, :width].astype(np.uint8)
+    return PALETTE[label], label
+
+
+def flat(label: np.ndarray) -> np.ndarray:
+    """Pixels whose 5x5 neighbourhood has one label, away from the edges of classes and of the crop."""
+    result = np.zeros(label.shape, bool)
+    windows = np.lib.stride_tricks.sliding_window_view(label, (5, 5))
+    result[2:-2, 2:-2] = (windows == windows[..., :1, :1]).all((2, 3))
+    return result
+
+
+def test_nothing_to_draw_leaves_a_sample_exactly_as_it_is() -> None:
+    image, label = sample()
+    config = replace(IDENTITY, crop=label.shape)
+    new_image, new_label = augment(image, label, config, input_scale=1.0, key=(0, 0, 0))
+    assert np.array_equal(new_image, image)
+    assert np.array_equal(new_label, label)
+
+
+def test_a_certain_flip_mirrors_exactly() -> None:
+    image, label = sample()
+    config = replace(IDENTITY, crop=label.shape, flip=1.0)
+    new_image, new_label = augment(image, label, config, input_scale=1.0, key=(0, 0, 0))
+    assert np.array_equal(new_image, image[:, ::-1])
+    assert np.array_equal(new_label, label[:, ::-1])
+
+
+def test_half_of_the_samples_flip() -> None:
+    image, label = sample()
+    config = replace(IDENTITY, crop=label.shape, flip=0.5)
+    flips = sum(
+        np.array_equal(augment(image, label, config, input_scale=1.0, key=(0, 0, i))[1], label[:, ::-1])
+        for i in range(200)
+    )
+    assert 70 < flips < 130  # 4 standard deviations of a fair coin
+
+
+def test_the_input_scale_enlarges_by_whole_pixels_exactly() -> None:
+    image, label = sample()
+    config = replace(IDENTITY, crop=(48, 80))
+    _, new_label = augment(image, label, config, input_scale=2.0, key=(0, 0, 0))
+    assert np.array_equal(new_label, label.repeat(2, 0).repeat(2, 1))
+
+
+BUSY = AugmentConfig(crop=(20, 28), aspect=0.2, rotate=10, blur=0.5)
+
+
+def test_one_key_gives_the_same_bytes_and_leaves_the_inputs_alone() -> None:
+    image, label = sample()
+    before = image.copy(), label.copy()
+    one = augment(image, label, BUSY, input_scale=1.5, key=(1, 2, 3))
+    np.random.seed(7)
+    other = augment(image, label, BUSY, input_scale=1.5, key=(1, 2, 3))
+    assert one[0].tobytes() == other[0].tobytes()
+    assert one[1].tobytes() == other[1].tobytes()
+    assert np.array_equal(image, before[0])
+    assert np.array_equal(label, before[1])
+
+
+def test_seed_epoch_and_index_each_change_the_sample() -> None:
+    image, label = sample()
+    keys = [(1, 2, 3), (2, 2, 3), (1, 3, 3), (1, 2, 4), (3, 2, 1), (2, 1, 3)]
+    results = {augment(image, label, BUSY, input_scale=1.5, key=key)[0].tobytes() for key in keys}
+    assert len(results) == len(keys)
+
+
+configs = st.builds(
+    AugmentConfig,
+    crop=st.tuples(st.integers(1, 50), st.integers(1, 50)),
+    scale=st.tuples(st.floats(0.2, 3), st.floats(0.2, 3)).map(lambda pair: (min(pair), max(pair))),
+    aspect=st.floats(0, 1),
+    rotate=st.floats(0, 180),
+    flip=st.floats(0, 1),
+    brightness=st.floats(0, 1),
+    contrast=st.floats(0, 1),
+    saturation=st.floats(0, 1),
+    hue=st.floats(0, 0.5),
+    blur=st.floats(0, 1),
+)
+
+
+@given(config=configs, height=st.integers(1, 40), width=st.integers(1, 40), index=st.integers(0, 10**6))
+@settings(max_examples=120, deadline=None)
+def test_the_result_has_the_crops_size_and_no_label_that_was_not_there(
+    config: AugmentConfig, height: int, width: int, index: int
+) -> None:
+    image, label = sample(height, width)
+    new_image, new_label = augment(image, label, config, input_scale=1.5, key=(0, 0, index))
+    assert new_image.shape == (*config.crop, 3)
+    assert new_label.shape == config.crop
+    assert new_image.dtype == new_label.dtype == np.uint8
+    assert new_image.flags.c_contiguous
+    assert new_label.flags.c_contiguous
+    assert set(np.unique(new_label)) <= {*np.unique(label), 255}
+
+
+@given(
+    scale=st.floats(0.6, 3),
+    aspect=st.floats(0, 0.3),
+    rotate=st.floats(0, 30),
+    flip=st.sampled_from([0.0, 1.0]),
+    index=st.integers(0, 10**6),
+)
+@settings(max_examples=80, deadline=None)
+def test_image_and_label_stay_aligned(scale: float, aspect: float, rotate: float, flip: float, index: int) -> None:
+    image, label = painted(96, 128, seed=index)
+    config = replace(COLOURLESS, crop=(64, 80), scale=(scale, scale), aspect=aspect, rotate=rotate, flip=flip)
+    new_image, new_label = augment(image, label, config, input_scale=1.0, key=(0, 0, index))
+    inner = flat(new_label) & (new_label != 255)
+    assert inner.any()
+    assert np.array_equal(new_image[inner], PALETTE[new_label[inner]])
+    outside = flat(new_label) & (new_label == 255)
+    assert (new_image[outside] == FILL).all()
+
+
+@given(scale=st.floats(0.6, 3), rotate=st.floats(0, 180), flip=st.sampled_from([0.0, 1.0]), index=st.integers(0, 10**6))
+@settings(max_examples=60, deadline=None)
+def test_image_and_label_show_the_same_place_to_half_a_pixel(
+    scale: float, rotate: float, flip: float, index: int
+) -> None:
+    # image and label both hold the source's row, then its column, so each pixel says where it was taken from
+    config = replace(COLOURLESS, crop=(64, 80), scale=(scale, scale), aspect=0.2, rotate=rotate, flip=flip)
+    taken = []
+    for place in np.indices((96, 128)).astype(np.uint8):
+        image = np.repeat(place[..., None], 3, 2)
+        new_image, new_label = augment(image, place, config, input_scale=1.0, key=(0, 0, index))
+        taken.append((new_image[..., 0].astype(int), new_label))
+    (_, rows), (_, columns) = taken
+    inner = (rows >= 4) & (rows < 92) & (columns >= 4) & (columns < 124)  # at the border, fill is mixed in
+    for values, label in taken:
+        assert np.abs(values[inner] - label[inner]).max(initial=0) <= 1  # half a pixel and rounding
+
+
+def test_what_lies_outside_the_image_is_fill_and_ignored() -> None:
+    image, label = sample(10, 10)
+    label[:] = 3
+    config = replace(IDENTITY, crop=(30, 40))
+    new_image, new_label = augment(image, label, config, input_scale=1.0, key=(0, 0, 5), fill=(1, 2, 3))
+    assert (new_label == 3).sum() == 100  # an image smaller than the crop is all there
+    assert (new_label == 255).sum() == 30 * 40 - 100
+    border = flat(new_label) & (new_label == 255)
+    assert (new_image[border] == (1, 2, 3)).all()
+
+
+def test_scales_are_drawn_log_uniformly_from_their_range() -> None:
+    image, label = np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8)
+    config = replace(COLOURLESS, crop=(100, 100), scale=(0.5, 2.0), flip=0.0)
+    sides = [np.sqrt((augment(image, label, config, input_scale=1.0, key=(0, 0, i))[1] == 0).sum()) for i in range(300)]
+    assert 19 <= min(sides) < 23
+    assert 70 < max(sides) <= 81
+    # half of the draws lie below the geometric middle, 40; uniform draws would leave a third there
+    assert 0.4 < np.mean(np.array(sides) < 40) < 0.6
+
+
+def test_crops_come_from_everywhere() -> None:
+    label = np.arange(64, dtype=np.uint8).reshape(8, 8).repeat(8, 0).repeat(8, 1)
+    image = np.zeros((64, 64, 3), np.uint8)
+    config = replace(IDENTITY, crop=(16, 16))
+    crops = [augment(image, label, config, input_scale=1.0, key=(0, 0, i))[1] for i in range(300)]
+    assert np.unique(crops).tolist() == list(range(64))
+
+
+@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "hue"])
+def test_every_colour_strength_changes_colours_and_no_labels(name: str) -> None:
+    image, label = sample()
+    config = replace(IDENTITY, crop=label.shape)
+    setattr(config, name, 0.4)
+    new_image, new_label = augment(image, label, config, input_scale=1.0, key=(0, 0, 1))
+    assert not np.array_equal(new_image, image)
+    assert np.array_equal(new_label, label)
+
+
+def test_saturation_and_hue_leave_grey_and_brightness_alone() -> None:
+    grey = np.repeat(np.arange(20, 230, dtype=np.uint8).reshape(10, 21, 1), 3, 2)
+    label = np.zeros((10, 21), np.uint8)
+    config = replace(IDENTITY, crop=label.shape, saturation=0.9, hue=0.5)
+    for index in range(10):
+        new_image, _ = augment(grey, label, config, input_scale=1.0, key=(0, 0, index))
+        assert np.abs(new_image.astype(int) - grey).max() <= 1  # rounding
+
+
+def test_brightness_is_a_factor_within_its_range() -> None:
+    image, label = np.full((4, 4, 3), 100, np.uint8), np.zeros((4, 4), np.uint8)
+    config = replace(IDENTITY, crop=(4, 4), brightness=0.2)
+    values = [int(augment(image, label, config, input_scale=1.0, key=(0, 0, i))[0][0, 0, 0]) for i in range(100)]
+    assert 80 <= min(values) < 85
+    assert 115 < max(values) <= 120
+
+
+def test_blur_smooths_the_image_only() -> None:
+    image, label = sample()
+    config = replace(IDENTITY, crop=label.shape, blur=1.0)
+    new_image, new_label = augment(image, label, config, input_scale=1.0, key=(0, 0, 1))
+    assert new_image.astype(float).std() < image.astype(float).std()
+    assert np.array_equal(new_label, label)

@@ -1,0 +1,512 @@
+"""A run from its header to its weights: what it says, what it refuses, and what it survives."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from fastseg.config import Config, load_config
+from fastseg.engine import resume
+from fastseg.engine import train as engine
+from fastseg.engine.checkpoint import find_checkpoint, load_checkpoint
+from fastseg.engine.step import StepResult
+from fastseg.engine.train import BAD_STEPS_ALLOWED, TrainResult, train
+from fastseg.errors import CheckpointError, ConfigError, DistributedError, FastsegError
+from fastseg.losses import LossTerm, SegLoss
+from fastseg.types import IGNORE_INDEX
+from fastseg.weights.files import read_weights
+from workers import TwoProcesses, tiny_config
+
+pytestmark = pytest.mark.usefixtures("no_tensorboard")
+
+
+def short_config(run_dir: Path | str, steps: int = 4) -> Config:
+    """A tiny run without evaluation before its end."""
+    config = tiny_config(run_dir)
+    config.schedule.iterations = steps
+    config.train.eval_every = 100.0
+    return config
+
+
+def column(run_dir: Path, name: str, file: str = "train.csv") -> list[float]:
+    with open(run_dir / file, newline="") as rows:
+        return [float(row[name]) for row in csv.DictReader(rows)]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainResult, str]:
+    """A finished run of 4 steps and what it printed."""
+    lines: list[str] = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(sys.modules, "torch.utils.tensorboard", None)
+        patched.setattr(engine.Record, "say", lambda _, text: lines.append(text))
+        result = train(short_config(tmp_path_factory.mktemp("finished") / "run"))
+    return result, "\n".join(lines)
+
+
+def test_the_header_says_how_the_batch_is_made(finished: tuple[TrainResult, str]) -> None:
+    header = finished[1].splitlines()[:3]
+    assert "model fast_scnn: 1,192,974 parameters, 10 classes (road_scenes), norm bn, fp32 on cpu" in header[0]
+    assert header[1] == (
+        "total batch 2 = 1 processes x 2 images x 1 accumulation steps; 4 images, 2.0 iterations per epoch"
+    )
+    assert header[2].startswith("4 iterations (2.0 epochs), evaluation every 200 on 4 images of val; run folder ")
+
+
+def test_a_run_leaves_its_configuration_and_environment(finished: tuple[TrainResult, str]) -> None:
+    run_dir = finished[0].run_dir
+    loaded, given = load_config(run_dir / "config.yaml"), short_config(run_dir)
+    loaded.source = given.source
+    assert loaded == given
+    environment = json.loads((run_dir / "environment.json").read_text())
+    assert environment["command"] == sys.argv
+    assert environment["torch"]
+
+
+def test_a_run_leaves_weights_that_say_what_they_are(finished: tuple[TrainResult, str]) -> None:
+    result = finished[0]
+    assert result.iterations == 4
+    assert result.stopped == ""
+    assert result.weights == result.run_dir / "last.safetensors"
+    assert result.scores is not None
+    weights = read_weights(result.weights)
+    assert weights.info.model == "fast_scnn"
+    assert weights.info.model_args == {"aux": True, "dropout": 0.1}
+    assert weights.info.metric_measured == f"{100 * result.scores.miou:.2f} mIoU on road_scenes val"
+    average = load_checkpoint(result.run_dir / "checkpoints/step_00000004.pt")["ema"]
+    assert all(torch.equal(value, average[name]) for name, value in weights.state.items())
+
+
+def test_losses_and_rates_are_in_the_table(finished: tuple[TrainResult, str]) -> None:
+    run_dir = finished[0].run_dir
+    assert column(run_dir, "iteration") == [1, 2, 3, 4]
+    total = [main + 0.4 * (a + b) for main, a, b in zip(
+        column(run_dir, "main"), column(run_dir, "aux.detail"), column(run_dir, "aux.context"), strict=True
+    )]  # fmt: skip
+    assert column(run_dir, "loss") == pytest.approx(total, rel=1e-6)
+    # warm-up over 5 steps from a tenth, times poly decay over 4
+    expected = [0.02 * (0.1 + 0.9 * i / 5) * (1 - i / 4) ** 0.9 for i in range(4)]
+    assert column(run_dir, "lr") == pytest.approx(expected)
+    assert len(column(run_dir, "miou", "eval.csv")) == 1
+    assert "nan" not in (run_dir / "train.csv").read_text()
+
+
+def test_an_earlier_run_is_not_overwritten(finished: tuple[TrainResult, str]) -> None:
+    before = (finished[0].run_dir / "last.safetensors").read_bytes()
+    with pytest.raises(ConfigError, match=r"holds checkpoints of an earlier run; go on with --resume auto, or choose"):
+        train(short_config(finished[0].run_dir))
+    assert (finished[0].run_dir / "last.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "keys"),
+    [
+        (lambda c: setattr(c.optim, "lr", 0.5), r"optim\.lr"),
+        (lambda c: setattr(c.augment, "crop", (48, 64)), r"augment\.crop"),
+        (lambda c: c.model.args.update(dropout=0.3), r"model\.args\.dropout"),
+        (lambda c: (setattr(c.train, "seed", 3), setattr(c.schedule, "warmup", 1)), r"schedule\.warmup, train\.seed"),
+    ],
+)
+def test_a_changed_configuration_is_refused_by_key(
+    finished: tuple[TrainResult, str], change: Callable[[Config], Any], keys: str
+) -> None:
+    config = short_config(finished[0].run_dir)
+    change(config)
+    with pytest.raises(ConfigError, match=rf"was written with other values of {keys}; set them back"):
+        train(config, resume="auto")
+
+
+def test_another_number_of_processes_is_refused(two_processes: TwoProcesses, finished: tuple[TrainResult, str]) -> None:
+    for message in two_processes(complaint, short_config(finished[0].run_dir), "auto"):
+        assert "was written by 1 processes and there are 2 now; resume with as many" in message
+
+
+def complaint(config: Config, how: str = "no") -> str:
+    try:
+        train(config, resume=how)
+    except FastsegError as error:
+        return str(error)
+    finally:
+        if dist.is_initialized():
+            dist.barrier()
+    return ""
+
+
+def test_a_batch_that_cannot_be_split_is_refused(tmp_path: Path, two_processes: TwoProcesses) -> None:
+    config = short_config(tmp_path / "run")
+    config.train.total_batch = 5
+    config.train.accumulate = 2
+    for message in two_processes(complaint, config):
+        assert "train.total_batch=5 cannot be split over 2 processes x 2 accumulation steps" in message
+        assert "use train.total_batch=4" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_image_on_one_process_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    config = short_config(tmp_path / "run")
+    config.train.total_batch = 1
+    with pytest.raises(DistributedError, match=r"tiny\.yaml: model 'fast_scnn' pools the whole image.*total_batch=2"):
+        train(config)
+    assert not (tmp_path / "run").exists()
+
+
+def train_briefly(config: Config) -> list[float]:
+    train(config)
+    if dist.is_initialized():
+        dist.barrier()
+    return column(Path(config.run_dir), "loss")
+
+
+def test_one_image_on_each_of_two_processes_trains(tmp_path: Path, two_processes: TwoProcesses) -> None:
+    config = short_config(tmp_path / "run", steps=2)
+    losses, _ = two_processes(train_briefly, config)
+    assert len(losses) == 2
+    assert all(0 < loss < 100 for loss in losses)
+
+
+def test_two_processes_train_as_one_does(tmp_path: Path, two_processes: TwoProcesses) -> None:
+    losses, weights = {}, {}
+    for name in ("one", "two", "two_plain"):
+        config = short_config(tmp_path / name)
+        config.model.args["dropout"] = 0.0  # each process draws its own
+        config.train.total_batch = 4
+        config.train.norm = "bn" if name == "two_plain" else "auto"
+        config.optim.lr = 0.001  # float32 here: larger steps enlarge the rounding (float64 has its test in test_step)
+        losses[name] = train_briefly(config) if name == "one" else two_processes(train_briefly, config)[0]
+        weights[name] = read_weights(tmp_path / name / "last.safetensors").state
+
+    def apart(name: str) -> float:
+        mine, alone = weights[name], weights["one"]
+        return max(float((mine[key].double() - alone[key].double()).abs().max()) for key in alone)
+
+    assert losses["two"] == pytest.approx(losses["one"], rel=1e-5)
+    assert apart("two") < 1e-4
+    assert losses["two_plain"] != pytest.approx(losses["one"], rel=1e-3)
+    assert apart("two_plain") > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: setattr(c.model, "name", "fast_scn"), r"tiny\.yaml: model\.name: .*did you mean 'fast_scnn'"),
+        (lambda c: c.model.args.update(dropot=0.5), r"tiny\.yaml: model\.args: .*'dropot'; did you mean 'dropout'"),
+        (lambda c: c.model.args.update(num_classes=3), r"tiny\.yaml: model\.args\.num_classes comes from the data set"),
+        (lambda c: c.model.args.update(pyramid_fuse_kernel=5), r"tiny\.yaml: model\.args: pyramid_fuse_kernel is 5"),
+        (lambda c: setattr(c.data, "name", "road_scene"), r"tiny\.yaml: data: .*did you mean 'road_scenes'"),
+        (lambda c: c.data.args.update(heigth=5), r"tiny\.yaml: data: .*'heigth'; did you mean 'height'"),
+        (lambda c: setattr(c.loss, "name", "ohem_cross_entropi"), r"tiny\.yaml: loss: .*'ohem_cross_entropy'"),
+        (lambda c: c.loss.args.update(treshold=0.5), r"tiny\.yaml: loss: .*no argument 'treshold'"),
+        (lambda c: c.loss.args.update(class_weights=[1.0, 2.0]), r"tiny\.yaml: loss\.args\.class_weights has 2 values"),
+        (lambda c: c.loss.aux.update(detale=0.4), r"tiny\.yaml: loss\.aux\.detale: .*did you mean 'detail'"),
+        (lambda c: c.loss.aux.pop("context"), r"tiny\.yaml: .*without a weight: context; set loss\.aux\.context=0\.4"),
+    ],
+)
+def test_wrong_names_are_errors_with_file_key_and_spelling(
+    tmp_path: Path, change: Callable[[Config], Any], message: str
+) -> None:
+    config = short_config(tmp_path / "run")
+    change(config)
+    with pytest.raises(ConfigError, match=message):
+        train(config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_class_weights_given_twice_are_refused(tmp_path: Path) -> None:
+    config = short_config(tmp_path / "run")
+    config.loss.class_weights = "enet"
+    config.loss.args["class_weights"] = [1.0] * 10
+    with pytest.raises(ConfigError, match=r"loss\.args\.class_weights and loss\.class_weights=enet are both given"):
+        train(config)
+
+
+def test_a_file_where_the_run_folder_should_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("not a folder")
+    with pytest.raises(CheckpointError, match=r"cannot write .*run.*choose another run_dir"):
+        train(short_config(tmp_path / "run"))
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resume, "LOCK_SECONDS", 0.0)
+    with (
+        resume.locked(tmp_path),
+        pytest.raises(ConfigError, match=r"is in use by process \d+ on .*; wait for it, stop"),
+    ):
+        train(short_config(tmp_path))
+    with resume.locked(tmp_path):
+        pass
+
+
+def poisoned(steps: range, ranks: tuple[int, ...] = (0,)) -> Callable[..., dict[str, LossTerm]]:
+    """`SegLoss.__call__` that returns NaN at some calls on some ranks."""
+    original, calls = SegLoss.__call__, iter(range(10**6))
+
+    def call(self: SegLoss, output: Any, labels: Tensor) -> dict[str, LossTerm]:
+        terms = original(self, output, labels)
+        if next(calls) in steps and (dist.get_rank() if dist.is_initialized() else 0) in ranks:
+            terms["main"] = LossTerm(terms["main"].total * float("nan"), terms["main"].normalizer)
+        return terms
+
+    return call
+
+
+def train_poisoned(config: Config) -> dict[str, Any]:
+    """Steps that were skipped, whether the final state is finite, and a weight to compare."""
+    said: list[str] = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(SegLoss, "__call__", poisoned(range(1, 2), ranks=(1,)))
+        patched.setattr(engine.Record, "say", lambda _, text: said.append(text))
+        train(config)
+    dist.barrier()
+    table = load_checkpoint(Path(config.run_dir) / "checkpoints/step_00000004.pt")
+    return {
+        "skipped": [text for text in said if "step skipped" in text],
+        "losses": column(Path(config.run_dir), "loss"),
+        "finite": all(bool(torch.isfinite(v).all()) for kind in ("model", "ema") for v in table[kind].values()),
+        "updates": table["ema_updates"],
+    }
+
+
+def test_a_bad_loss_on_one_process_skips_the_step_on_all(tmp_path: Path, two_processes: TwoProcesses) -> None:
+    for found in two_processes(train_poisoned, short_config(tmp_path / "run")):
+        (line,) = found["skipped"]
+        assert line.startswith("[1/4] loss or gradient not finite, step skipped; lr ")
+        assert line.count("train_00000") == 2  # both processes' images are named
+        assert [loss != loss for loss in found["losses"]] == [False, True, False, False]
+        assert found["finite"]
+        assert found["updates"] == 3
+
+
+def test_a_bad_gradient_skips_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, calls = engine.backward, iter(range(100))
+
+    def backward(model: torch.nn.Module, *args: Any, **kwargs: Any) -> StepResult:
+        result = original(model, *args, **kwargs)
+        if next(calls) == 1:
+            gradient = next(model.parameters()).grad
+            assert gradient is not None
+            gradient[0] = float("inf")
+        return result
+
+    monkeypatch.setattr(engine, "backward", backward)
+    train(short_config(tmp_path / "run"))
+    table = load_checkpoint(tmp_path / "run/checkpoints/step_00000004.pt")
+    assert all(bool(torch.isfinite(value).all()) for value in table["model"].values())
+    assert table["ema_updates"] == 3
+
+
+def test_ten_bad_steps_in_a_row_stop_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SegLoss, "__call__", poisoned(range(2, 100)))
+    config = short_config(tmp_path / "run", steps=15)
+    config.train.checkpoint_every = 1
+    with pytest.raises(FastsegError, match=r"10 steps in a row were not finite; lower optim\.lr \(now 0\.02\)"):
+        train(config)
+    newest = find_checkpoint(tmp_path / "run/checkpoints")
+    assert newest is not None
+    assert newest.name == "step_00000002.pt"  # from before, and nothing of the bad steps
+
+
+def test_nine_bad_steps_in_a_row_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = range(1, BAD_STEPS_ALLOWED)
+    monkeypatch.setattr(SegLoss, "__call__", poisoned(bad))
+    assert train(short_config(tmp_path / "run", steps=12)).iterations == 12
+
+
+def test_a_batch_of_nothing_but_void_is_harmless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, calls = SegLoss.__call__, iter(range(100))
+
+    def call(self: SegLoss, output: Any, labels: Tensor) -> dict[str, LossTerm]:
+        return original(self, output, labels.fill_(IGNORE_INDEX) if next(calls) == 1 else labels)
+
+    monkeypatch.setattr(SegLoss, "normalizers", lambda *_: None)  # they would be counted before the labels change
+    monkeypatch.setattr(SegLoss, "__call__", call)
+    train(short_config(tmp_path / "run"))
+    losses = column(tmp_path / "run", "loss")
+    assert losses[1] == 0
+    assert all(loss > 0 for loss in losses[:1] + losses[2:])
+    table = load_checkpoint(tmp_path / "run/checkpoints/step_00000004.pt")
+    assert table["ema_updates"] == 4  # the step counts
+
+
+def stop_at_call(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int, number: signal.Signals) -> None:
+    """Have the n-th call (from 0) of a function send this process a signal first."""
+    original, calls = getattr(owner, name), iter(range(10**6))
+
+    def signalled(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == call:
+            signal.raise_signal(number)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, signalled)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("where", "call", "stopped_at"),
+    [
+        ("next_batch", 3, 2),  # while loading the third step's second image: the step is finished
+        ("val", 0, 2),  # in the evaluation at step 2
+        ("val", 4, 4),  # in the evaluation at step 4, the last
+        ("save", 0, 4),  # while the checkpoint of step 3 is written
+    ],
+)
+def test_a_signal_saves_and_the_run_goes_on_as_if_nothing_was(
+    tmp_path: Path, where: str, call: int, stopped_at: int, number: signal.Signals
+) -> None:
+    def config_of(name: str) -> Config:
+        config = short_config(tmp_path / name)
+        config.train.eval_every = 1.0  # every 2 steps
+        config.train.checkpoint_every = 3
+        return config
+
+    train(config_of("whole"))
+    with pytest.MonkeyPatch.context() as patched:
+        if where == "save":
+            stop_at_call(patched, engine, "save_checkpoint", call, number)
+        elif where == "val":
+            stop_at_call(patched, engine.Predictor, "predict_array", call, number)
+        else:
+            stop_at_call(patched, sys.modules["fastseg.data.loader"], "augment", call, number)
+            stopped_at = 2
+        result = train(config_of("stopped"))
+    assert result == TrainResult(tmp_path / "stopped", stopped_at, None, None, number.name)
+    assert not (tmp_path / "stopped/last.safetensors").exists()
+    assert train(config_of("stopped"), resume="auto").stopped == ""
+    for name in ("train.csv", "eval.csv"):
+        assert (tmp_path / "stopped" / name).read_text() == (tmp_path / "whole" / name).read_text()
+    a, b = (read_weights(tmp_path / name / "last.safetensors").state for name in ("whole", "stopped"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert column(tmp_path / "stopped", "iteration", "eval.csv") == [2, 4]
+
+
+def train_stopped_in_evaluation(config: Config) -> tuple[TrainResult, Any]:
+    """A signal reaches process 1 in the final evaluation."""
+    with pytest.MonkeyPatch.context() as patched:
+        if dist.get_rank() == 1:
+            stop_at_call(patched, engine.Predictor, "predict_array", 0, signal.SIGTERM)
+        result = train(config)
+    dist.barrier()
+    table = load_checkpoint(Path(config.run_dir) / "checkpoints/step_00000002.pt")
+    return result, table["progress"]
+
+
+def test_a_signal_to_one_process_in_the_final_evaluation_stops_both(
+    tmp_path: Path, two_processes: TwoProcesses
+) -> None:
+    config = short_config(tmp_path / "run", steps=2)
+    for result, progress in two_processes(train_stopped_in_evaluation, config):
+        assert result == TrainResult(tmp_path / "run", 2, None, None, "SIGTERM")
+        assert progress == {"iteration": 2, "evaluated": -1, "best": -1.0}
+
+
+def test_checkpoints_of_another_folder_start_a_new_one(finished: tuple[TrainResult, str], tmp_path: Path) -> None:
+    path = finished[0].run_dir / "checkpoints/step_00000004.pt"
+    result = train(short_config(tmp_path / "new"), resume=str(path))
+    assert result.iterations == 4
+    assert (tmp_path / "new/config.yaml").exists()
+    assert (tmp_path / "new/checkpoints/step_00000004.pt").exists()
+
+
+def test_resuming_without_a_checkpoint_begins(tmp_path: Path) -> None:
+    assert train(short_config(tmp_path / "run", steps=1), resume="auto").iterations == 1
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_bfloat16_trains_on_the_cpu(tmp_path: Path, channels_last: bool) -> None:
+    config = short_config(tmp_path / "run", steps=3)
+    config.train.precision = "bf16"
+    config.train.channels_last = channels_last
+    assert train(config).iterations == 3
+    exact = short_config(tmp_path / "exact", steps=3)
+    train(exact)
+    losses = column(tmp_path / "run", "loss"), column(tmp_path / "exact", "loss")
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+    assert losses[0] != losses[1]
+
+
+def test_accumulation_takes_the_same_images_per_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[Tensor]] = []
+    original = engine.backward
+
+    def backward(*args: Any, **kwargs: Any) -> StepResult:
+        seen.append([images for images, _ in args[2]])
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(engine, "backward", backward)
+    for accumulate in (1, 2):
+        config = short_config(tmp_path / str(accumulate), steps=2)
+        config.train.total_batch = 4
+        config.train.accumulate = accumulate
+        train(config)
+    assert [len(parts) for parts in seen] == [1, 1, 2, 2]
+    for whole, parts in zip(seen[:2], seen[2:], strict=True):
+        assert torch.equal(whole[0], torch.cat(parts))
+
+
+def test_the_head_learns_at_its_own_rate(tmp_path: Path) -> None:
+    moved = []
+    for multiplier in (1.0, 0.0):
+        config = short_config(tmp_path / str(multiplier), steps=1)
+        config.optim.head_lr_multiplier = multiplier
+        config.optim.head_prefixes = ["classifier."]
+        config.train.ema_decay = 0.0
+        moved.append(read_weights(train(config).weights or "").state)
+    assert not torch.equal(moved[0]["classifier.conv.weight"], moved[1]["classifier.conv.weight"])
+    stem = "learning_to_downsample.conv.conv.weight"
+    assert torch.equal(moved[0][stem], moved[1][stem])
+
+
+def test_a_dry_run_touches_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = short_config("run")
+    config.data.name = "camvid"
+    config.data.args = {}
+    assert train(config, dry_run=True).iterations == 2
+    assert "tiny.yaml: dry run passed; loss " in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: setattr(c.data, "name", "road_scene"), r"tiny\.yaml: data\.name: .*did you mean 'road_scenes'"),
+        (lambda c: c.data.args.update(heigth=5), r"tiny\.yaml: data\.args\.heigth: .*did you mean 'height'"),
+        (lambda c: c.loss.aux.update(detale=0.4), r"tiny\.yaml: loss\.aux\.detale: .*did you mean 'detail'"),
+    ],
+)
+def test_a_dry_run_finds_wrong_names(tmp_path: Path, change: Callable[[Config], Any], message: str) -> None:
+    config = short_config(tmp_path / "run")
+    change(config)
+    with pytest.raises(ConfigError, match=message):
+        train(config, dry_run=True)
+
+
+def test_tensorboard_curves_are_written_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[str] = []
+    module: Any = ModuleType("torch.utils.tensorboard")
+
+    class SummaryWriter:
+        def __init__(self, *_: Any, **__: Any) -> None:
+            pass
+
+        def add_scalar(self, name: str, *_: Any) -> None:
+            names.append(name)
+
+        def close(self) -> None:
+            names.append("closed")
+
+    module.SummaryWriter = SummaryWriter
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    train(short_config(tmp_path / "run", steps=1))
+    assert {"train/loss", "train/aux.detail", "train/lr", "eval/miou", "eval/iou/road"} < set(names)
+    assert names[-1] == "closed"

@@ -1,0 +1,75 @@
+"""The loss of a whole network: named terms, checked names, logits resized to the labels."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fastseg.errors import ConfigError
+from fastseg.losses import SegLoss, cross_entropy, ohem_cross_entropy
+from fastseg.types import SegOutput
+
+LABELS = torch.randint(0, 3, (2, 16, 24), generator=torch.Generator().manual_seed(0))
+LABELS[0, :4] = 255
+LOGITS = torch.randn(2, 3, 2, 3, generator=torch.Generator().manual_seed(1))
+DETAIL = torch.randn(2, 3, 4, 6, generator=torch.Generator().manual_seed(2))
+
+
+def build(aux: dict[str, float], names: tuple[str, ...] = ("detail",), align_corners: bool = False) -> SegLoss:
+    return SegLoss(cross_entropy(), aux_weights=aux, aux_names=names, align_corners=align_corners)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_terms_are_the_losses_of_logits_resized_to_the_labels(align_corners: bool) -> None:
+    loss = build({"detail": 0.4}, align_corners=align_corners)
+    terms = loss(SegOutput(LOGITS, {"detail": DETAIL}), LABELS)
+    assert list(terms) == ["main", "aux.detail"]
+    assert loss.weights == {"main": 1.0, "aux.detail": 0.4}
+    for name, logits in {"main": LOGITS, "aux.detail": DETAIL}.items():
+        full = F.interpolate(logits, size=(16, 24), mode="bilinear", align_corners=align_corners)
+        torch.testing.assert_close(terms[name].mean(), F.cross_entropy(full, LABELS, ignore_index=255))
+
+
+def test_in_eval_only_the_main_term_remains() -> None:
+    assert list(build({"detail": 0.4})(SegOutput(LOGITS, {}), LABELS)) == ["main"]
+
+
+def test_a_misspelt_auxiliary_name_offers_the_right_one() -> None:
+    with pytest.raises(ConfigError, match=r"loss\.aux\.detial: .* did you mean 'detail'"):
+        build({"detial": 0.4})
+
+
+def test_a_weight_for_a_model_without_auxiliary_outputs_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"loss\.aux\.detail: the model has no such auxiliary output"):
+        build({"detail": 0.4}, names=())
+
+
+def test_an_auxiliary_output_without_a_weight_is_refused_with_the_key_to_set() -> None:
+    with pytest.raises(ConfigError, match=r"without a weight: context; set loss\.aux\.context=0\.4"):
+        build({"detail": 0.4}, names=("detail", "context"))
+
+
+def test_an_auxiliary_output_may_have_a_loss_of_its_own() -> None:
+    loss = SegLoss(
+        cross_entropy(), aux_weights={"detail": 1}, aux_names=["detail"], aux_loss=ohem_cross_entropy(0.5, 0)
+    )
+    terms = loss(SegOutput(LOGITS, {"detail": LOGITS}), LABELS)
+    assert terms["aux.detail"].normalizer < terms["main"].normalizer == (LABELS != 255).sum()
+    assert loss.normalizers(LABELS) is None
+
+
+def test_normalisers_come_from_labels_alone_where_every_loss_allows_it() -> None:
+    normalizers = build({"detail": 0.4}).normalizers(LABELS)
+    assert normalizers is not None
+    assert {name: int(x) for name, x in normalizers.items()} == dict.fromkeys(
+        ("main", "aux.detail"), int((LABELS != 255).sum())
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_logits_are_summed_in_float32(dtype: torch.dtype) -> None:
+    term = build({}, names=())(SegOutput(LOGITS.to(dtype), {}), LABELS)["main"]
+    assert term.total.dtype == torch.float32
+    expected = build({}, names=())(SegOutput(LOGITS.to(dtype).float(), {}), LABELS)["main"]
+    torch.testing.assert_close(term.total, expected.total)

@@ -98,12 +98,14 @@ class ScheduleConfig:
 
 @dataclass
 class LossConfig:
-    """`class_weights` from the training labels: 'enet' is 1/ln(1.02+p), 'median' is median(p)/p over images."""
+    """`class_weights` from the training labels: 'enet' is 1/ln(1.02+p), 'median' is median(p)/p over images. Auxiliary
+    losses compare with every `aux_stride`-th label."""
 
     name: str = "cross_entropy"
     args: dict[str, Any] = field(default_factory=dict)
     class_weights: Literal["none", "enet", "median"] = "none"
     aux: dict[str, float] = field(default_factory=dict)
+    aux_stride: int = 1
 
 
 @dataclass
@@ -306,6 +308,7 @@ def _check_values(config: Config, where: str) -> None:
         (config.input.scale <= 0, "input.scale", config.input.scale, "a positive factor"),
         (min(config.input.std) <= 0, "input.std", config.input.std, "positive numbers"),
         (config.optim.lr <= 0, "optim.lr", config.optim.lr, "a positive number"),
+        (config.loss.aux_stride < 1, "loss.aux_stride", config.loss.aux_stride, "1 (every label) or more"),
         (config.train.total_batch < 1, "train.total_batch", config.train.total_batch, "at least 1"),
         (config.train.accumulate < 1, "train.accumulate", config.train.accumulate, "at least 1"),
         (not 0 <= config.train.ema_decay < 1, "train.ema_decay", config.train.ema_decay, "0 (off) up to below 1"),

@@ -54,7 +54,13 @@ def build_loss(config: Config, model: SegModel, train_data: SegDataset | None) -
         )
     try:
         loss = LOSSES.build(config.loss.name, **arguments)
-        return SegLoss(loss, aux_weights=config.loss.aux, aux_names=model.aux_names, align_corners=model.align_corners)
+        return SegLoss(
+            loss,
+            aux_weights=config.loss.aux,
+            aux_names=model.aux_names,
+            align_corners=model.align_corners,
+            aux_stride=config.loss.aux_stride,
+        )
     except ConfigError as error:
         raise ConfigError(f"{config.source}: {error}") from None
     except (UnknownNameError, TypeError, ValueError) as error:

@@ -16,7 +16,8 @@ class SegLoss:
     """Named loss terms of a SegOutput: 'main', and 'aux.<name>' for every auxiliary output with a weight.
 
     Logits are resized to the labels. `weights` gives each term's factor in the optimised sum. An auxiliary output may
-    have a loss of its own in `aux_loss`; otherwise it shares the main one.
+    have a loss of its own in `aux_loss`; otherwise it shares the main one. Auxiliary losses look at every
+    `aux_stride`-th label only: at full resolution two of them cost as much time as a light network itself.
     """
 
     def __init__(
@@ -27,6 +28,7 @@ class SegLoss:
         aux_names: Iterable[str],
         aux_loss: PixelLoss | None = None,
         align_corners: bool = False,
+        aux_stride: int = 1,
     ) -> None:
         names = tuple(aux_names)
         for name in aux_weights:
@@ -40,21 +42,28 @@ class SegLoss:
             )
         self._losses = {"main": loss} | {f"aux.{name}": aux_loss or loss for name in names}
         self.weights = {"main": 1.0} | {f"aux.{name}": float(aux_weights[name]) for name in names}
+        self._strides = {"main": 1} | {f"aux.{name}": aux_stride for name in names}
         self._align_corners = align_corners
 
     def __call__(self, output: SegOutput, labels: Tensor) -> dict[str, LossTerm]:
         """SegOutput and labels int64 (N,H,W) -> terms, main first."""
         logits = {"main": output.logits} | {f"aux.{name}": aux for name, aux in output.aux.items()}
-        size = (labels.shape[-2], labels.shape[-1])
-        return {
-            name: self._losses[name](
-                resize(x.float() if x.dtype.itemsize < 4 else x, size, align_corners=self._align_corners), labels
-            )
-            for name, x in logits.items()
-        }
+        terms = {}
+        for name, x in logits.items():
+            wanted = _every(self._strides[name], labels)
+            size = (wanted.shape[-2], wanted.shape[-1])
+            x = x.float() if x.dtype.itemsize < 4 else x
+            terms[name] = self._losses[name](resize(x, size, align_corners=self._align_corners), wanted)
+        return terms
 
     def normalizers(self, labels: Tensor) -> dict[str, Tensor] | None:
         """Every term's normaliser where labels alone decide them all, else None."""
-        found = {name: loss.normalizer(labels) for name, loss in self._losses.items()}
+        found = {name: loss.normalizer(_every(self._strides[name], labels)) for name, loss in self._losses.items()}
         known = {name: value for name, value in found.items() if value is not None}
         return known if len(known) == len(found) else None
+
+
+def _every(stride: int, labels: Tensor) -> Tensor:
+    """The label (N,H,W) in the middle of every cell of `stride` x `stride`; at least one a side."""
+    height, width = labels.shape[-2:]
+    return labels[..., min(stride // 2, height - 1) :: stride, min(stride // 2, width - 1) :: stride]

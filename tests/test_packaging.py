@@ -61,7 +61,7 @@ def test_the_licence_is_the_whole_apache_2_0() -> None:
 
 def test_types_and_weights_are_shipped() -> None:
     assert (ROOT / "fastseg/py.typed").is_file()
-    assert 'fastseg = ["py.typed", "weights/files/*.safetensors"]' in PYPROJECT
+    assert 'fastseg = ["py.typed", "weights/embedded/*.safetensors"]' in PYPROJECT
 
 
 def test_packaged_weights_are_small_and_as_published() -> None:

@@ -39,13 +39,14 @@ def build_split(config: Config, split: str) -> SegDataset:
 def build_loss(config: Config, model: SegModel, train_data: SegDataset | None) -> SegLoss:
     """The configured loss. Raises ConfigError for unknown names, arguments and auxiliary outputs."""
     arguments: dict[str, Any] = dict(config.loss.args)
-    if config.loss.class_weights != "none" and train_data is not None:
+    if config.loss.class_weights != "none":
         if "class_weights" in arguments:
             raise ConfigError(
                 f"{config.source}: loss.args.class_weights and loss.class_weights={config.loss.class_weights} are both "
                 f"given; keep one"
             )
-        arguments["class_weights"] = class_weights(train_data, config.loss.class_weights)
+        equal = [1.0] * model.num_classes  # a dry run has no labels to count
+        arguments["class_weights"] = class_weights(train_data, config.loss.class_weights) if train_data else equal
     given = arguments.get("class_weights")
     if given is not None and len(given) != model.num_classes:
         raise ConfigError(

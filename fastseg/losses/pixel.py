@@ -7,6 +7,7 @@ before dividing (`engine.train`), and one process gets the ordinary mean.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -42,14 +43,13 @@ class PixelLoss(Protocol):
 LOSSES: Registry[PixelLoss] = Registry("loss")
 
 
-def _pixel_losses(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Negative log likelihood (N,H,W), 0 where ignored, and the mask of valid pixels."""
+def _pixel_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Negative log likelihood (N,H,W), 0 where ignored."""
     if logits.shape[-2:] != labels.shape[-2:]:
         raise ValueError(
             f"logits are {tuple(logits.shape)} but labels {tuple(labels.shape)}; resize the logits to the labels first"
         )
-    nll = F.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="none")
-    return nll, labels != IGNORE_INDEX
+    return F.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="none")
 
 
 def _check_class_weights(class_weights: Sequence[float] | None) -> Tensor | None:
@@ -60,6 +60,18 @@ def _check_class_weights(class_weights: Sequence[float] | None) -> Tensor | None
     if weights.ndim != 1 or not bool(((weights >= 0) & weights.isfinite()).all()):
         raise ValueError(f"class_weights is {class_weights}; it is one finite number, 0 or more, per class")
     return weights
+
+
+def _logit_shift(class_weights: Tensor | None, logit_adjustment: float) -> Tensor | None:
+    """What the loss adds to the logits (K). Raises ValueError unless every class has a positive weight."""
+    if not logit_adjustment:
+        return None
+    if class_weights is None or not bool((class_weights > 0).all()):
+        raise ValueError(
+            f"logit_adjustment is {logit_adjustment} and needs a positive class weight for every class; set "
+            f"loss.class_weights, or leave it out"
+        )
+    return logit_adjustment * class_weights.log()
 
 
 def _pixel_weights(labels: Tensor, class_weights: Tensor | None, dtype: torch.dtype) -> Tensor:
@@ -81,45 +93,55 @@ def _check_num_classes(logits: Tensor, class_weights: Tensor | None) -> None:
 class CrossEntropy:
     """Cross entropy over all valid pixels. See `cross_entropy`."""
 
-    def __init__(self, class_weights: Sequence[float] | None = None) -> None:
+    def __init__(self, class_weights: Sequence[float] | None = None, logit_adjustment: float = 0.0) -> None:
         self.class_weights = _check_class_weights(class_weights)
+        self.shift = _logit_shift(self.class_weights, logit_adjustment)
 
     def __call__(self, logits: Tensor, labels: Tensor) -> LossTerm:
-        _check_num_classes(logits, self.class_weights)
-        nll, _ = _pixel_losses(logits, labels)
-        weights = _pixel_weights(labels, self.class_weights, nll.dtype)
+        nll, weights = self._weighted(logits, labels)
         return LossTerm((nll * weights).sum(), weights.sum())
 
-    def normalizer(self, labels: Tensor) -> Tensor:
+    def normalizer(self, labels: Tensor) -> Tensor | None:
         return _pixel_weights(labels, self.class_weights, torch.float64).sum()
 
+    def _weighted(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Negative log likelihood and weight of each pixel (N,H,W), both 0 where ignored."""
+        _check_num_classes(logits, self.class_weights)
+        if self.shift is not None:
+            logits = logits + self.shift.to(logits)[None, :, None, None]
+        return _pixel_losses(logits, labels), _pixel_weights(labels, self.class_weights, logits.dtype)
 
-class OhemCrossEntropy:
+
+class OhemCrossEntropy(CrossEntropy):
     """Cross entropy over hard pixels. See `ohem_cross_entropy`."""
 
-    def __init__(self, threshold: float, min_kept: int, class_weights: Sequence[float] | None = None) -> None:
+    def __init__(
+        self,
+        threshold: float,
+        min_kept: int,
+        class_weights: Sequence[float] | None = None,
+        logit_adjustment: float = 0.0,
+    ) -> None:
+        super().__init__(class_weights, logit_adjustment)
         if not 0 < threshold < 1:
             raise ValueError(f"OHEM threshold is {threshold}; it is a probability between 0 and 1, such as 0.7")
         if min_kept < 0:
             raise ValueError(f"OHEM min_kept is {min_kept}; it is a number of pixels per image, 0 or more")
         self.threshold = threshold
         self.min_kept = min_kept
-        self.class_weights = _check_class_weights(class_weights)
 
     def __call__(self, logits: Tensor, labels: Tensor) -> LossTerm:
-        _check_num_classes(logits, self.class_weights)
-        nll, valid = _pixel_losses(logits, labels)
+        nll, weights = self._weighted(logits, labels)
         with torch.no_grad():
             # p < threshold is nll > -log(threshold); ignored pixels have nll 0 and are never hard
             hardness = nll.detach().flatten(1)
-            cut = torch.full_like(hardness[:, :1], -1.0)
-            cut = cut * torch.log(torch.tensor(self.threshold, dtype=nll.dtype, device=nll.device))
+            cut = torch.full_like(hardness[:, :1], -math.log(self.threshold))
             if self.min_kept:
                 kept = min(self.min_kept, hardness.shape[1])
                 kth = hardness.topk(kept, dim=1).values[:, -1:]
                 cut = torch.minimum(cut, kth)
-            keep = (hardness >= cut).view_as(labels) & valid
-        weights = _pixel_weights(labels, self.class_weights, nll.dtype) * keep
+            keep = (hardness >= cut).view_as(labels)
+        weights = weights * keep
         return LossTerm((nll * weights).sum(), weights.sum())
 
     def normalizer(self, labels: Tensor) -> None:
@@ -127,19 +149,29 @@ class OhemCrossEntropy:
 
 
 @LOSSES.register
-def cross_entropy(class_weights: Sequence[float] | None = None) -> PixelLoss:
-    """Mean cross entropy over valid pixels; with `class_weights` (K) the weighted mean, as torch defines it."""
-    return CrossEntropy(class_weights)
+def cross_entropy(class_weights: Sequence[float] | None = None, logit_adjustment: float = 0.0) -> PixelLoss:
+    """Mean cross entropy over valid pixels; with `class_weights` (K) the weighted mean, as torch defines it.
+
+    Class weights teach a network to claim too many pixels for rare classes. `logit_adjustment` t takes that back: the
+    loss sees logits + t * log(class_weights), so the network's own logits lean towards heavy classes by a share
+    1 - t only; at 1 they are those of an unweighted loss, learned with weighted gradients (the additive form of
+    arXiv 2007.07314, section 5). Raises ValueError for it without positive class weights.
+    """
+    return CrossEntropy(class_weights, logit_adjustment)
 
 
 @LOSSES.register
 def ohem_cross_entropy(
-    threshold: float = 0.7, min_kept: int = 10_000, class_weights: Sequence[float] | None = None
+    threshold: float = 0.7,
+    min_kept: int = 10_000,
+    class_weights: Sequence[float] | None = None,
+    logit_adjustment: float = 0.0,
 ) -> PixelLoss:
     """Mean cross entropy over hard pixels: those whose true class has probability at most `threshold`.
 
     Each image keeps at least its `min_kept` hardest valid pixels. Published code counts `min_kept` over a process's
     batch, so that its result depends on how images are spread over processes; per image it does not.
-    0 (with gradient) when every pixel is ignored. Raises ValueError unless 0 < threshold < 1.
+    0 (with gradient) when every pixel is ignored. `class_weights` and `logit_adjustment` as for `cross_entropy`.
+    Raises ValueError unless 0 < threshold < 1.
     """
-    return OhemCrossEntropy(threshold, min_kept, class_weights)
+    return OhemCrossEntropy(threshold, min_kept, class_weights, logit_adjustment)

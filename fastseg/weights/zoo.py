@@ -11,10 +11,14 @@ from fastseg.models import MODELS
 from fastseg.types import SegModel, WeightsInfo
 from fastseg.weights.files import load_state, read_weights
 
-EMBEDDED = Path(__file__).parent / "files"
+EMBEDDED = Path(__file__).parent / "embedded"
 
 # model -> {name: (file, SHA-256)}; the first is the model's default. Everything else stands in the file's metadata.
-_PUBLISHED: dict[str, dict[str, tuple[str, str]]] = {}
+_PUBLISHED: dict[str, dict[str, tuple[str, str]]] = {
+    "fast_scnn": {
+        "camvid": ("fast_scnn_camvid.safetensors", "cf63b82d217e8f18c23d04e58a8b337ff30804d1e38db6dac080a2573890c218"),
+    },
+}
 
 
 @functools.cache

@@ -169,6 +169,45 @@ def test_sums_over_any_split_of_the_batch_are_those_of_the_whole(
     torch.testing.assert_close(sum(p.normalizer for p in parts), whole.normalizer)
 
 
+@pytest.mark.parametrize("build", [cross_entropy, ohem_cross_entropy])
+def test_logit_adjustment_is_the_same_loss_on_logits_shifted_by_the_classes_weights(build: type) -> None:
+    logits, labels = batch()
+    weights = [0.5, 2.0, 4.0, 1.0]
+    shifted = logits + 0.75 * torch.tensor(weights, dtype=logits.dtype).log()[None, :, None, None]
+    torch.testing.assert_close(
+        build(class_weights=weights, logit_adjustment=0.75)(logits, labels),
+        build(class_weights=weights)(shifted, labels),
+    )
+
+
+def test_full_adjustment_learns_the_true_frequencies_where_plain_weights_do_not() -> None:
+    """One pixel kind, class 1 in a tenth of the cases: what does the best constant logit difference say?"""
+    labels = torch.zeros(1, 10, 10, dtype=torch.int64)
+    labels[:, 0] = 1
+    learned = {}
+    for adjustment in (0.0, 1.0):
+        loss = cross_entropy([1.0, 9.0], adjustment)
+        bias = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+        optimizer = torch.optim.LBFGS([bias], max_iter=100, line_search_fn="strong_wolfe")
+
+        def closure(loss: PixelLoss = loss, bias: torch.Tensor = bias) -> torch.Tensor:
+            bias.grad = None
+            value = loss(bias[None, :, None, None].expand(1, 2, 10, 10), labels).mean()
+            value.backward()
+            return value
+
+        optimizer.step(closure)
+        learned[adjustment] = float(bias.detach().softmax(0)[1])
+    assert learned[0.0] == pytest.approx(0.5, abs=1e-4)  # the weight 9 makes up for the tenth
+    assert learned[1.0] == pytest.approx(0.1, abs=1e-4)
+
+
+@pytest.mark.parametrize("weights", [None, [1.0, 0.0]])
+def test_logit_adjustment_without_positive_weights_is_refused(weights: list[float] | None) -> None:
+    with pytest.raises(ValueError, match="needs a positive class weight"):
+        cross_entropy(weights, 0.5)
+
+
 @pytest.mark.parametrize("threshold", [0, 1, -0.1, 1.5, float("nan")])
 def test_ohem_refuses_a_threshold_that_is_no_probability(threshold: float) -> None:
     with pytest.raises(ValueError, match=r"OHEM threshold is .*between 0 and 1"):

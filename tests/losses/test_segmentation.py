@@ -73,3 +73,18 @@ def test_half_logits_are_summed_in_float32(dtype: torch.dtype) -> None:
     assert term.total.dtype == torch.float32
     expected = build({}, names=())(SegOutput(LOGITS.to(dtype).float(), {}), LABELS)["main"]
     torch.testing.assert_close(term.total, expected.total)
+
+
+@pytest.mark.parametrize("size", [(16, 24), (1, 1), (3, 2), (7, 5)])
+def test_auxiliary_losses_may_see_every_nth_label_only(size: tuple[int, int]) -> None:
+    height, width = size
+    labels = LABELS[:, :height, :width]
+    loss = SegLoss(cross_entropy(), aux_weights={"detail": 0.4}, aux_names=("detail",), aux_stride=4)
+    terms = loss(SegOutput(LOGITS, {"detail": DETAIL}), labels)
+    seen = labels[:, min(2, height - 1) :: 4, min(2, width - 1) :: 4]
+    small = F.interpolate(DETAIL, size=tuple(seen.shape[1:]), mode="bilinear")
+    torch.testing.assert_close(terms["aux.detail"], cross_entropy()(small, seen))
+    assert terms["main"].normalizer == (labels != 255).sum()
+    normalizers = loss.normalizers(labels)
+    assert normalizers is not None
+    assert normalizers["aux.detail"] == terms["aux.detail"].normalizer == (seen != 255).sum()

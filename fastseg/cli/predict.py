@@ -40,8 +40,8 @@ def run(args: argparse.Namespace) -> int:
     inputs = [*args.inputs, *(word for word in args.save if word not in kinds)]
 
     from fastseg.cli.common import build_predictor, progress_bar
-    from fastseg.output import check_kinds
     from fastseg.folders import predict_files
+    from fastseg.output import check_kinds
 
     check_kinds(kinds)
     limit = {} if args.max_pixels is None else {"max_pixels": args.max_pixels}

@@ -7,6 +7,7 @@ these without a traceback; anything else is a defect of fastseg.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 
 
@@ -67,3 +68,9 @@ def suggest(name: str, allowed: Iterable[str]) -> str:
     if names and (not near or len(names) <= 12):
         parts.append(f"allowed: {', '.join(names)}")
     return "; ".join(parts) if parts else "nothing is registered"
+
+
+def printable(name: object) -> str:
+    """A file name as one printable line: bytes that are no UTF-8, newlines and control characters as escapes."""
+    text = os.fsdecode(name) if isinstance(name, bytes | os.PathLike) else str(name)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

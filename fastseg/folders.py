@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fastseg.data.readers import IMAGE_SUFFIXES, MAX_PIXELS, check_exists, printable
-from fastseg.errors import DataError, FastsegError, OutputError
-from fastseg.output import Prediction, check_kinds, check_target, write_bytes
+from fastseg.atomic import write_atomically
+from fastseg.data.readers import IMAGE_SUFFIXES, MAX_PIXELS, check_exists
+from fastseg.errors import DataError, FastsegError, OutputError, printable
+from fastseg.output import Prediction, check_kinds, check_target
 
 FAILURES = "failures.json"
 LONGEST_NAME = 255  # bytes, on every common file system
@@ -257,6 +258,6 @@ def _record_failures(path: Path, summary: Summary) -> None:
         return
     rows = [{"file": str(file), "error": reason} for file, reason in summary.failed]
     try:
-        write_bytes(path, json.dumps({"failed": rows}, indent=1).encode("ascii"))
+        write_atomically(path, json.dumps({"failed": rows}, indent=1).encode("ascii"))
     except OutputError as error:  # the run is over and its results stand
         summary.failed.append((path, str(error)))

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import colorsys
-import contextlib
 import io
-import os
 import stat
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from fastseg.data.readers import printable
-from fastseg.errors import ConfigError, OutputError, suggest
+from fastseg.atomic import write_atomically
+from fastseg.errors import ConfigError, OutputError, printable, suggest
 from fastseg.types import DatasetInfo
 
 KINDS = ("overlay", "color", "ids")
@@ -106,7 +103,7 @@ class Prediction:
             picture.save(buffer, Image.registered_extensions()[path.suffix.lower()])
         except (OSError, ValueError) as error:  # sides beyond what the format can hold
             raise OutputError(f"{printable(path)} cannot be encoded: {error}; choose .png") from error
-        write_bytes(path, buffer.getvalue())
+        write_atomically(path, buffer.getvalue())
         return path
 
     def _class_name(self, index: int) -> str:
@@ -166,26 +163,6 @@ def check_target(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{printable(path)} exists and is no regular file; choose another name or remove it")
     if not overwrite:
         raise OutputError(f"{printable(path)} exists already; replace it with --overwrite (overwrite=True)")
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file so that `path` holds all of `data` or what it held before. Raises OutputError."""
-    # The temporary name is short and its own, so that a 255-byte target works; open() keeps the user's umask.
-    temporary = path.parent / f".fastseg-{uuid.uuid4().hex}.tmp"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, ValueError) as error:
-        raise OutputError(
-            f"{printable(path)} cannot be written: {error}; check free space, permissions and the folder's name"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError, ValueError):  # gone already, or never made
-            temporary.unlink()
 
 
 def _with_legend(image: Image.Image, entries: Sequence[tuple[tuple[int, int, int], str, str]]) -> Image.Image:

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fastseg.data.readers import MAX_PIXELS, image_from, printable
-from fastseg.errors import CheckpointError, ConfigError, DataError, suggest
+from fastseg.data.readers import MAX_PIXELS, image_from
+from fastseg.errors import CheckpointError, ConfigError, DataError, printable, suggest
 from fastseg.layers.resize import resize
 from fastseg.ops import normalize_images, upsample_argmax
 from fastseg.output import Prediction, distinct_palette

@@ -15,7 +15,9 @@ PACKAGE = ROOT / "fastseg"
 
 # unit -> rank; a unit may import units of lower rank only. A package's parts may import one another.
 RANKS = {
-    **dict.fromkeys(("errors", "registry", "types", "config", "metrics", "version", "environment", "layers.resize"), 0),
+    **dict.fromkeys(
+        ("errors", "registry", "types", "config", "metrics", "version", "environment", "atomic", "layers.resize"), 0
+    ),
     **dict.fromkeys(("layers", "ops"), 1),
     **dict.fromkeys(("models", "losses", "data"), 2),
     "weights": 3,

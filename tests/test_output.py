@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fastseg.atomic import write_atomically
 from fastseg.data.readers import read_image, read_label
 from fastseg.errors import ConfigError, OutputError
-from fastseg.output import Prediction, distinct_palette, write_bytes
+from fastseg.output import Prediction, distinct_palette
 from fastseg.types import DatasetInfo
 
 INFO = DatasetInfo("toy", ("road", "sky", "Fußgänger"), ((128, 64, 128), (70, 130, 180), (220, 20, 60)), (7, 23, 24))
@@ -158,8 +159,8 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_rest(tmp_path: Path, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full_disk)
-    with pytest.raises(OutputError, match=r"a\.png cannot be written: .*No space left"):
-        write_bytes(path, b"new")
+    with pytest.raises(OutputError, match=r"a\.png cannot be written.*No space left"):
+        write_atomically(path, b"new")
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
     assert path.read_bytes() == b"old"
 
@@ -169,7 +170,7 @@ def test_a_parent_that_is_a_file_is_an_output_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
         prediction().save(tmp_path / "file" / "a.png")
     with pytest.raises(OutputError, match="cannot be written"):
-        write_bytes(tmp_path / "file" / "a.png", b"")
+        write_atomically(tmp_path / "file" / "a.png", b"")
 
 
 def test_results_follow_the_umask_and_not_the_temporary_files_mode(tmp_path: Path) -> None:

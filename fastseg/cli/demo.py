@@ -128,8 +128,8 @@ def _write_png(path: object, image: np.ndarray) -> None:
 
     from PIL import Image
 
-    from fastseg.output import write_bytes
+    from fastseg.atomic import write_atomically
 
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
-    write_bytes(Path(str(path)), buffer.getvalue())
+    write_atomically(Path(str(path)), buffer.getvalue())

@@ -12,8 +12,7 @@ import numpy as np
 
 from fastseg.data import listing
 from fastseg.data.dataset import DATASETS, FileDataset, SegDataset
-from fastseg.data.readers import printable
-from fastseg.errors import DataError, MissingFileError, suggest
+from fastseg.errors import DataError, MissingFileError, printable, suggest
 from fastseg.types import IGNORE_INDEX, DatasetInfo
 
 SPLITS = ("train", "val", "test")

@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from fastseg.data.readers import IMAGE_SUFFIXES, printable
-from fastseg.errors import DataError, MissingFileError
+from fastseg.data.readers import IMAGE_SUFFIXES
+from fastseg.errors import DataError, MissingFileError, printable
 from fastseg.types import Sample
 
 SHOWN = 5

@@ -31,7 +31,7 @@ import numpy as np
 from PIL import Image
 from PIL.Image import Transpose
 
-from fastseg.errors import FastsegError, ImageReadError, LabelError, MissingFileError
+from fastseg.errors import FastsegError, ImageReadError, LabelError, MissingFileError, printable
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 100_000_000
@@ -122,12 +122,6 @@ def image_from(source: Path | str | bytes | Image.Image | np.ndarray, *, max_pix
     if source.size == 0:
         raise ImageReadError(f"the image array has shape {source.shape}; it needs at least one pixel")
     return np.ascontiguousarray(source if source.ndim == 3 else np.repeat(source[..., None], 3, axis=2))
-
-
-def printable(name: object) -> str:
-    """A file name as one printable line: bytes that are no UTF-8, newlines and control characters as escapes."""
-    text = os.fsdecode(name) if isinstance(name, bytes | os.PathLike) else str(name)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def check_exists(path: Path) -> os.stat_result:

@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
+from fastseg.atomic import write_atomically
 from fastseg.errors import CheckpointError, MissingFileError
-from fastseg.weights.files import file_sha256, read_checkpoint_file, write_atomically
+from fastseg.weights.files import file_sha256, read_checkpoint_file
 
 KEEP = 2
 
@@ -35,8 +36,8 @@ def save_checkpoint(folder: Path, iteration: int, table: dict[str, Any]) -> Path
         manifest["replaces"] = file_sha256(path)
     # the manifest first: a crash in between leaves a manifest of nothing or of the file it replaces, never a
     # checkpoint without one
-    write_atomically(path.with_suffix(".json"), json.dumps(manifest, indent=1).encode())
-    write_atomically(path, data)
+    write_atomically(path.with_suffix(".json"), json.dumps(manifest, indent=1).encode(), error=CheckpointError)
+    write_atomically(path, data, error=CheckpointError)
     problem = _damage(path)
     if problem:
         raise CheckpointError(f"{path} was written and does not read back: {problem}; older checkpoints are kept")

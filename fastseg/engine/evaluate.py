@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from fastseg.atomic import write_atomically
 from fastseg.data.dataset import SegDataset
 from fastseg.errors import DataError, DistributedError, FastsegError, LabelError, OutputError
 from fastseg.metrics import ConfusionMatrix, Scores, check_protocol, sum_over_ranks
@@ -103,16 +103,7 @@ def write_json(path: Path | str, scores: Scores, **context: object) -> None:
     if path.exists() and not path.is_file():
         raise OutputError(f"{path} exists and is not a file; name another output")
     text = json.dumps({**context, **content}, indent=2, allow_nan=False, default=str) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, text.encode())
 
 
 def _check_classes(predictor: Predictor, dataset: SegDataset) -> None:

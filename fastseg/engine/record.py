@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fastseg.weights.files import write_atomically
+from fastseg.atomic import write_atomically
 
 
 class Record:

@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 
+from fastseg.atomic import write_atomically
 from fastseg.config import Config, config_differences, dump_config
 from fastseg.engine.checkpoint import find_checkpoint
 from fastseg.engine.distributed import Processes
 from fastseg.environment import describe_environment
 from fastseg.errors import CheckpointError, ConfigError
-from fastseg.weights.files import write_atomically
 
 LOCK_SECONDS = 20.0  # a killed run's data loading workers hold its lock until they notice
 # keys that may change on resume: they decide where and how fast a run goes on, not what it computes
@@ -89,9 +89,11 @@ def locked(run_dir: Path) -> Iterator[None]:
 
 def prepare_run_dir(run_dir: Path, config: Config) -> None:
     """Write the resolved configuration and the environment: a folder that takes no files is better known at once."""
-    write_atomically(run_dir / "config.yaml", dump_config(config).encode())
+    write_atomically(run_dir / "config.yaml", dump_config(config).encode(), error=CheckpointError)
     details = {**describe_environment(), "command": sys.argv}
-    write_atomically(run_dir / "environment.json", json.dumps(details, indent=1, default=str).encode())
+    write_atomically(
+        run_dir / "environment.json", json.dumps(details, indent=1, default=str).encode(), error=CheckpointError
+    )
 
 
 def resolve_resume(resume: str, folder: Path, procs: Processes) -> Path | None:

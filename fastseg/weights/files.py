@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -15,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from fastseg.atomic import write_atomically
 from fastseg.errors import CheckpointError, MissingFileError
 from fastseg.types import DatasetInfo, Preprocessing, SegModel, WeightsInfo
 
@@ -71,34 +70,8 @@ def save_weights(
         info = replace(info, model_args={**info.model_args, "aux": False})
     metadata = {"format": "fastseg", "format_version": str(FORMAT_VERSION), "info": json.dumps(info_to_dict(info))}
     path = Path(path)
-    write_atomically(path, save(tensors, metadata))
+    write_atomically(path, save(tensors, metadata), error=CheckpointError)
     return path
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Put `data` at `path` so that a crash leaves the old file or the new one, never a part.
-
-    Raises CheckpointError when the folder cannot be written or the disk is full; the old file then stands.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise CheckpointError(
-            f"cannot write {path} ({len(data) / 1e6:.1f} MB): {error.strerror}; free space or choose another folder"
-        ) from None
 
 
 def read_weights(path: str | Path) -> Weights:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from fastseg.data import readers
-from fastseg.data.readers import image_from, printable, read_image, read_label
-from fastseg.errors import FastsegError, ImageReadError, LabelError, MissingFileError
+from fastseg.data.readers import image_from, read_image, read_label
+from fastseg.errors import FastsegError, ImageReadError, LabelError, MissingFileError, printable
 
 RANDOM = np.random.default_rng(0)
 PIXELS = RANDOM.integers(0, 256, (9, 13, 3), dtype=np.uint8)

@@ -15,7 +15,7 @@ import torch
 
 from fastseg.engine import checkpoint
 from fastseg.engine.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
-from fastseg.errors import CheckpointError, MissingFileError
+from fastseg.errors import CheckpointError, FastsegError, MissingFileError
 
 
 def table(iteration: int) -> dict[str, Any]:
@@ -65,8 +65,8 @@ def test_the_old_one_is_deleted_only_after_the_new_one_reads_back(
     save(tmp_path, 1, 2)
     original = checkpoint.write_atomically
 
-    def lying_disk(path: Path, data: bytes) -> None:
-        original(path, data[:-1] + b"x" if path.suffix == ".pt" else data)
+    def lying_disk(path: Path, data: bytes, error: type[FastsegError]) -> None:
+        original(path, data[:-1] + b"x" if path.suffix == ".pt" else data, error=error)
 
     monkeypatch.setattr(checkpoint, "write_atomically", lying_disk)
     with pytest.raises(CheckpointError, match=r"does not read back.*older checkpoints are kept"):
@@ -188,7 +188,7 @@ def test_a_full_disk_is_named_and_costs_nothing(tmp_path: Path, monkeypatch: pyt
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", no_space)
-        with pytest.raises(CheckpointError, match=r"cannot write .*step_00000003.*MB.*No space left.*free space"):
+        with pytest.raises(CheckpointError, match=r"step_00000003.* cannot be written .*MB.*No space left.*free space"):
             save(tmp_path, 3)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert found(tmp_path) == 2
@@ -199,7 +199,7 @@ def test_a_read_only_folder_is_named(tmp_path: Path) -> None:
     save(tmp_path, 1)
     tmp_path.chmod(0o555)
     try:
-        with pytest.raises(CheckpointError, match=r"cannot write .*step_00000002.*Permission denied"):
+        with pytest.raises(CheckpointError, match=r"step_00000002.* cannot be written.*Permission denied"):
             save(tmp_path, 2)
         assert found(tmp_path) == 1
     finally:

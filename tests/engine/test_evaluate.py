@@ -254,7 +254,7 @@ def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path: Path, monkeyp
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OutputError, match="No space left"):
         write_json(path, evaluate(predictor(), Toy(1)))
     assert path.read_text() == "old"
     assert [item.name for item in tmp_path.iterdir()] == ["eval.json"]

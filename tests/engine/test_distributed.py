@@ -84,7 +84,7 @@ def test_a_second_signal_acts_at_once() -> None:
     pid = os.fork()
     if pid == 0:
         stop = StopFlag()
-        stop.ECHO_SECONDS = 0.0  # type: ignore[misc]
+        stop.ECHO_SECONDS = 0.0
         with stop:
             signal.raise_signal(signal.SIGTERM)
             time.sleep(0.01)

@@ -107,7 +107,7 @@ def run_differences(whole: Path, resumed: Path) -> list[str]:
     tables = [load_checkpoint(run / FINAL) for run in (whole, resumed)]
     for table in tables:
         del table["config"]  # the folders differ, and how often checkpoints are made
-    found = differences(*tables)
+    found = differences(tables[0], tables[1])
     for name in ("train.csv", "eval.csv"):
         if (whole / name).read_bytes() != (resumed / name).read_bytes():
             found.append(name)
@@ -115,9 +115,9 @@ def run_differences(whole: Path, resumed: Path) -> list[str]:
         if not (resumed / name).exists():
             found.append(name)
             continue
-        weights = [read_weights(run / name) for run in (whole, resumed)]
-        found += differences(*(w.state for w in weights), name)
-        found += differences(*(info_to_dict(w.info) for w in weights), f"{name} info")
+        one, other = read_weights(whole / name), read_weights(resumed / name)
+        found += differences(one.state, other.state, name)
+        found += differences(info_to_dict(one.info), info_to_dict(other.info), f"{name} info")
     return found
 
 

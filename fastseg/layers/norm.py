@@ -25,9 +25,12 @@ class _SynchronizedNorm(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         dims = (0, 2, 3)
         local_count = x.new_full((1,), x.numel() // x.shape[1])
-        # two plain reductions: torch.var_mean gives the same and takes ten times as long on the CPU
+        # plain reductions, corrected once: as exact as torch.var_mean, which takes several times as long on the CPU
         local_mean = x.mean(dims)
-        local_var = (x - local_mean[None, :, None, None]).square_().mean(dims)
+        deviation = x - local_mean[None, :, None, None]
+        rest = deviation.mean(dims)
+        local_mean = local_mean + rest
+        local_var = deviation.square_().mean(dims) - rest * rest
         local = torch.cat([local_count, local_mean, local_var])
         gathered = [torch.empty_like(local) for _ in range(dist.get_world_size())]
         dist.all_gather(gathered, local)

@@ -1,10 +1,18 @@
 #!/usr/bin/env bash
 # tools/dist_train.sh CONFIG [KEY=VALUE ...] [--resume auto]: train on one machine, from any folder.
 #   NPROC   number of processes (default: one per visible GPU, else 1)
-#   PYTHON  the interpreter (default: python)
+#   PYTHON  the interpreter (default: python, or .venv's where python has no torch)
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+has_torch() { "$1" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)' 2>/dev/null; }
 python=${PYTHON:-$(command -v python || command -v python3)}
+if ! has_torch "$python" && [[ -z ${PYTHON:-} ]]; then
+    python=$root/.venv/bin/python # what make set up
+fi
+if ! has_torch "$python"; then
+    echo "fastseg: error: $python has no torch; activate the environment that fastseg is installed in, or set PYTHON" >&2
+    exit 2
+fi
 # this clone's code, whichever fastseg is installed
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 

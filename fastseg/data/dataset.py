@@ -138,7 +138,7 @@ def build_dataset(
             kwargs["root"] = root
         elif root_parameter.default is inspect.Parameter.empty and "root" not in kwargs:
             raise ConfigError(
-                f"data set {name!r} needs data.root, the folder that holds it (data.root=/path/to/{name})"
+                f"data set {name!r} needs the folder that holds it: data.root=/path/to/{name} (fastseg eval: --root)"
             )
     parts = [DATASETS.build(name, split=part.strip(), **kwargs) for part in split.split("+")]
     return parts[0] if len(parts) == 1 else ConcatDataset(parts)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 import pytest
 import torch
 
-from workers import TwoProcesses
+from workers import TwoProcesses, lighten
 
 torch.set_num_threads(1)  # networks here are too small to share, and their results must not depend on the machine
 
@@ -22,6 +21,6 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoProce
 
 
 @pytest.fixture
-def no_tensorboard(monkeypatch: pytest.MonkeyPatch) -> None:
-    """TensorBoard is not installed."""
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+def light_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of `tiny_config` without what only takes time."""
+    lighten(monkeypatch)

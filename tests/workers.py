@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import multiprocessing
 import os
 import pickle
@@ -13,11 +14,17 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 import torch
 import torch.distributed as dist
 
 from fastseg.config import Config
+from fastseg.data.road_scenes import RoadScenes
+from fastseg.engine import resume
+from fastseg.environment import describe_environment
 
+SCENES: dict[tuple[object, ...], tuple[np.ndarray, np.ndarray]] = {}
 TIMEOUT_SECONDS = 280  # less than the limit of a test
 
 
@@ -70,7 +77,7 @@ class TwoProcesses:
 
 def _serve(rank: int, meeting: str, pipe: Connection) -> None:
     torch.set_num_threads(1)
-    sys.modules["torch.utils.tensorboard"] = None  # type: ignore[assignment] # slow to import, and not under test
+    lighten(pytest.MonkeyPatch())
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - as long as the process
     dist.init_process_group(
         "gloo", init_method=f"file://{meeting}", rank=rank, world_size=2, timeout=datetime.timedelta(seconds=60)
@@ -87,6 +94,24 @@ def _serve(rank: int, meeting: str, pipe: Connection) -> None:
         except BaseException:
             answer = False, traceback.format_exc()
         pipe.send_bytes(pickle.dumps(answer))
+
+
+def lighten(patched: pytest.MonkeyPatch) -> None:
+    """Leave out of a run what takes time and is tested elsewhere.
+
+    TensorBoard is not installed, a scene is painted once per process, and the environment is described once.
+    """
+    patched.setitem(sys.modules, "torch.utils.tensorboard", None)
+    patched.setattr(resume, "describe_environment", functools.cache(describe_environment))
+    paint = RoadScenes.load
+
+    def load(self: RoadScenes, index: int) -> tuple[np.ndarray, np.ndarray]:
+        key = (self.split, self.height, self.width, self.seed, index)
+        if key not in SCENES:
+            SCENES[key] = paint(self, index)
+        return SCENES[key]
+
+    patched.setattr(RoadScenes, "load", load)
 
 
 def tiny_config(run_dir: Path | str) -> Config:

@@ -16,7 +16,11 @@ EMBEDDED = Path(__file__).parent / "embedded"
 # model -> {name: (file, SHA-256)}; the first is the model's default. Everything else stands in the file's metadata.
 _PUBLISHED: dict[str, dict[str, tuple[str, str]]] = {
     "fast_scnn": {
-        "camvid": ("fast_scnn_camvid.safetensors", "cf63b82d217e8f18c23d04e58a8b337ff30804d1e38db6dac080a2573890c218"),
+        "camvid": ("fast_scnn_camvid.safetensors", "e008a1a97033370e0f5998238c76246f9cb3fc64f3908dc8a5f9b702556374f7"),
+        "road_scenes": (
+            "fast_scnn_road_scenes.safetensors",
+            "a1f074650ce257c3b97050954bdd0e4353a9f8a224e939330fc7f5edc694f9f4",
+        ),
     },
 }
 

@@ -194,6 +194,13 @@ def test_a_full_disk_is_named_and_costs_nothing(tmp_path: Path, monkeypatch: pyt
     assert found(tmp_path) == 2
 
 
+def test_a_file_where_the_folder_should_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").write_text("not a folder")
+    with pytest.raises(CheckpointError, match=r"checkpoints"):
+        save(tmp_path / "checkpoints", 1)
+    assert (tmp_path / "checkpoints").read_text() == "not a folder"
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_folder_is_named(tmp_path: Path) -> None:
     save(tmp_path, 1)

@@ -15,6 +15,12 @@ from fastseg.engine.record import Record
 pytestmark = pytest.mark.usefixtures("no_tensorboard")
 
 
+@pytest.fixture
+def no_tensorboard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorBoard is not installed."""
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+
+
 def record(folder: Path, iteration: int = 0, evaluated: int = -1, *, enabled: bool = True) -> Record:
     return Record(folder, iteration=iteration, evaluated=evaluated, total=10, enabled=enabled)
 

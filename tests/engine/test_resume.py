@@ -6,7 +6,6 @@ import contextlib
 import csv
 import shutil
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,9 @@ from fastseg.engine.checkpoint import load_checkpoint, save_checkpoint
 from fastseg.engine.train import train
 from fastseg.errors import CheckpointError
 from fastseg.weights.files import info_to_dict, read_weights
-from workers import TwoProcesses, tiny_config
+from workers import TwoProcesses, lighten, tiny_config
 
-pytestmark = pytest.mark.usefixtures("no_tensorboard")
+pytestmark = pytest.mark.usefixtures("light_runs")
 
 STEPS = 20
 FINAL = f"checkpoints/step_{STEPS:08d}.pt"
@@ -165,7 +164,7 @@ BEFORE_EVALUATION = 14  # saved there before the evaluation that is due, the sec
 def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted run by SGD on one process."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setitem(sys.modules, "torch.utils.tensorboard", None)
+        lighten(patched)
         return run_whole(tmp_path_factory.mktemp("whole"), "sgd")
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from fastseg.config import Config, load_config
+from fastseg.config import Config, dump_config, load_config
 from fastseg.engine import resume
 from fastseg.engine import train as engine
 from fastseg.engine.checkpoint import find_checkpoint, load_checkpoint
@@ -26,9 +28,9 @@ from fastseg.errors import CheckpointError, ConfigError, DistributedError, Fasts
 from fastseg.losses import LossTerm, SegLoss
 from fastseg.types import IGNORE_INDEX
 from fastseg.weights.files import read_weights
-from workers import TwoProcesses, tiny_config
+from workers import TwoProcesses, lighten, tiny_config
 
-pytestmark = pytest.mark.usefixtures("no_tensorboard")
+pytestmark = pytest.mark.usefixtures("light_runs")
 
 
 def short_config(run_dir: Path | str, steps: int = 4) -> Config:
@@ -49,7 +51,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainResult, str
     """A finished run of 4 steps and what it printed."""
     lines: list[str] = []
     with pytest.MonkeyPatch.context() as patched:
-        patched.setitem(sys.modules, "torch.utils.tensorboard", None)
+        lighten(patched)
         patched.setattr(engine.Record, "say", lambda _, text: lines.append(text))
         result = train(short_config(tmp_path_factory.mktemp("finished") / "run"))
     return result, "\n".join(lines)
@@ -194,6 +196,33 @@ def test_two_processes_train_as_one_does(tmp_path: Path, two_processes: TwoProce
     assert apart("two") < 1e-4
     assert losses["two_plain"] != pytest.approx(losses["one"], rel=1e-3)
     assert apart("two_plain") > 1e-2
+
+
+def evaluated_statistics(config: Config) -> list[Tensor]:
+    """The running statistics with which this process evaluates."""
+    found: list[Tensor] = []
+    original = engine.evaluate
+
+    def evaluate(predictor: Any, *args: Any, **kwargs: Any) -> Any:
+        found.extend(buffer.clone() for buffer in predictor.model.buffers())
+        return original(predictor, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(engine, "evaluate", evaluate)
+        train(config)
+    return found
+
+
+def test_all_processes_evaluate_the_same_network(tmp_path: Path, two_processes: TwoProcesses) -> None:
+    config = short_config(tmp_path / "run", steps=2)
+    config.train.norm = "bn"  # each process has its own statistics, and the first one's are saved
+    config.train.total_batch = 4
+    first, second = two_processes(evaluated_statistics, config)
+    saved = read_weights(tmp_path / "run/last.safetensors").state
+    statistics = [value for name, value in saved.items() if "running" in name or "tracked" in name]
+    for one, other, kept in zip(first, second, statistics, strict=True):
+        assert torch.equal(one, other)
+        assert torch.equal(one, kept)
 
 
 @pytest.mark.parametrize(
@@ -510,3 +539,56 @@ def test_tensorboard_curves_are_written_where_it_is_installed(tmp_path: Path, mo
     train(short_config(tmp_path / "run", steps=1))
     assert {"train/loss", "train/aux.detail", "train/lr", "eval/miou", "eval/iou/road"} < set(names)
     assert names[-1] == "closed"
+
+
+def torchrun(config: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Two processes of the command line, in a process group of their own."""
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "fastseg", "train"]
+    path = os.pathsep.join([str(Path(engine.__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(
+        [sys.executable, *command, str(config), *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True, env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def wait_for(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stdout is not None
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if text in line:
+            return
+    raise AssertionError("".join(seen))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", ["launcher", "everyone", "one worker"])
+def test_a_job_that_is_killed_goes_on(tmp_path: Path, kill: str) -> None:
+    config = short_config(tmp_path / "run", steps=300)
+    config.data.workers = 1
+    config.train.checkpoint_every = 5
+    (tmp_path / "tiny.yaml").write_text(dump_config(config))
+    with torchrun(tmp_path / "tiny.yaml") as job:
+        wait_for(job, "[12/300]")
+        workers = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+        if kill == "launcher":
+            job.terminate()
+        elif kill == "everyone":  # as a batch system does; the launcher passes its own signal on
+            for pid in [job.pid, *map(int, workers)]:
+                os.kill(pid, signal.SIGTERM)
+        else:
+            os.kill(int(workers[-1]), signal.SIGKILL)
+        output, _ = job.communicate(timeout=60)
+    assert job.returncode != 0
+    saved = find_checkpoint(tmp_path / "run/checkpoints")
+    assert saved is not None
+    step = int(saved.stem.partition("_")[2])
+    if kill == "one worker":
+        assert step % 5 == 0
+    else:
+        assert f"stopped by SIGTERM at iteration {step}; go on with --resume auto" in output
+    assert 10 <= step < 300
+    with torchrun(tmp_path / "tiny.yaml", "--resume", "auto") as job:
+        wait_for(job, f"[{step + 1}/300]")
+        job.terminate()
+        job.communicate(timeout=60)

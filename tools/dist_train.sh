@@ -4,7 +4,7 @@
 #   PYTHON  the interpreter (default: python, or .venv's where python has no torch)
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-has_torch() { "$1" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)' 2>/dev/null; }
+has_torch() { "$1" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)' >/dev/null 2>&1; }
 python=${PYTHON:-$(command -v python || command -v python3)}
 if ! has_torch "$python" && [[ -z ${PYTHON:-} ]]; then
     python=$root/.venv/bin/python # what make set up

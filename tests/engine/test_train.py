@@ -546,9 +546,13 @@ def torchrun(config: Path, *arguments: str) -> subprocess.Popen[str]:
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "fastseg", "train"]
     path = os.pathsep.join([str(Path(engine.__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
-        [sys.executable, *command, str(config), *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True, env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+        [sys.executable, *command, str(config), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+    )
 
 
 def wait_for(process: subprocess.Popen[str], text: str) -> None:

@@ -123,7 +123,7 @@ def test_splits_may_be_joined_by_plus(farm: list[tuple[str, str, int]]) -> None:
 
 
 def test_a_missing_root_names_the_key(farm: list[tuple[str, str, int]]) -> None:
-    with pytest.raises(ConfigError, match=r"data set 'farm' needs data\.root, the folder that holds it"):
+    with pytest.raises(ConfigError, match=r"data set 'farm' needs the folder that holds it: data\.root="):
         build_dataset("farm", "train")
     assert len(build_dataset("farm", "train", args={"root": "/r"})) == 2
 

@@ -2,7 +2,7 @@
 
 `load_config` reads a file and `key=value` overrides through OmegaConf's structured configs and adds the file's name to
 every complaint. Arguments of models, data sets and losses, and the names of auxiliary outputs, are checked against
-their builders by `engine.check`.
+their builders by `engine.build`.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def describe_environment() -> dict[str, Any]:
         "torchvision": _torchvision(),
         "cpu": {"cores": _usable_cores(), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS")},
         "packages": {name: _version(name) for name in CORE_PACKAGES},
-        "git": git_state(Path.cwd()),
+        "git": _own_git_state(),
         "warnings": [*_foreign_fastseg(), *_wrong_apex()],
     }
 
@@ -62,6 +62,13 @@ def environment_text(environment: dict[str, Any]) -> str:
     lines = [f"{name:<{width}}  {value}" for name, value in rows]
     lines += [f"warning: {sentence}" for sentence in environment["warnings"]]
     return "\n".join(lines)
+
+
+def _own_git_state() -> dict[str, Any] | None:
+    """The commit of this code where it runs from a clone, not of a repository that merely surrounds an installation."""
+    here = Path(__file__)
+    tracked = _git(here.parent, "ls-files", "--error-unmatch", here.name)
+    return git_state(here.parent) if tracked else None
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:

@@ -252,6 +252,11 @@ def _check_inside(target: Path, out_dir: Path) -> None:
 
 
 def _record_failures(path: Path, summary: Summary) -> None:
+    """Leave the list of failures, or take away that of an earlier run; a file of another kind is never touched."""
+    with contextlib.suppress(OSError, ValueError):
+        earlier = json.loads(path.read_bytes())
+        if not isinstance(earlier, dict) or earlier.keys() != {"failed"}:
+            return
     if not summary.failed:
         with contextlib.suppress(OSError):
             path.unlink()

@@ -289,3 +289,11 @@ def test_one_bad_image_raises_when_called_directly(exact: Predictor, tmp_path: P
     (tmp_path / "a.png").write_bytes(b"GIF89a")
     with pytest.raises(ImageReadError, match=r"a\.png"):
         exact(tmp_path / "a.png")
+
+
+def test_a_failures_json_of_someone_else_is_never_touched(exact: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "failures.json").write_text('{"my": "notes"}')
+    save_image(tmp_path / "in" / "a.png")
+    assert predict_files(exact, [tmp_path / "in"], tmp_path, kinds=["ids"]).exit_code == 0
+    assert predict_files(exact, [tmp_path / "in"], tmp_path, kinds=["ids"]).exit_code == 1  # exists already
+    assert (tmp_path / "failures.json").read_text() == '{"my": "notes"}'

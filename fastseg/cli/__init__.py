@@ -3,7 +3,8 @@
 Each module has `SUMMARY`, `add_arguments(parser)` and `run(args) -> exit code`, and imports what is heavy inside `run`,
 so that help and spelling mistakes answer at once.
 
-Exit codes: 0 well, 1 some inputs failed, 2 the request cannot be met as given, 130 interrupted.
+Exit codes: 0 well, 1 some inputs failed, 2 the request cannot be met as given, 128 + the signal that stopped a training
+(130 interrupted, 143 terminated).
 """
 
 from __future__ import annotations

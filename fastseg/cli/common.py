@@ -41,9 +41,11 @@ def add_predictor_arguments(parser: argparse.ArgumentParser) -> None:
 def build_predictor(args: argparse.Namespace) -> Predictor:
     """The predictor that the options of `add_predictor_arguments` describe."""
     from fastseg.predict import Predictor
+    from fastseg.weights import names_a_file, published_weights
 
     model, weights = args.model, args.weights
-    if model is None and weights is not None and names_a_path(weights):
+    published = {info.name for info in published_weights() if info.model == DEFAULT_MODEL}
+    if model is None and weights is not None and weights not in published and names_a_file(weights):
         model, weights = Path(weights), None  # the file says which network it is for
     return Predictor(
         model or DEFAULT_MODEL,
@@ -53,11 +55,6 @@ def build_predictor(args: argparse.Namespace) -> Predictor:
         flip=args.flip,
         precision=args.precision,
     )
-
-
-def names_a_path(text: str) -> bool:
-    """Whether `text` means a file or folder rather than a name in a table."""
-    return "/" in text or "\\" in text or text.endswith((".safetensors", ".pt")) or Path(text).exists()
 
 
 def parse_pairs(pairs: list[str], option: str) -> dict[str, object]:

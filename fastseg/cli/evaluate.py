@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from fastseg.errors import ConfigError
 
@@ -39,19 +40,24 @@ def run(args: argparse.Namespace) -> int:
     if args.path is not None:
         if args.weights is not None:
             raise ConfigError(f"weights were given twice: {args.path} and --weights {args.weights}; give one of them")
-        args.weights = args.path
+        args.weights = args.path if os.sep in args.path else os.path.join(".", args.path)
 
     from fastseg.data import build_dataset
+    from fastseg.engine.distributed import processes
     from fastseg.engine.evaluate import evaluate, write_json
 
-    predictor = build_predictor(args)
-    info = predictor.model.weights_info
-    name = args.data or (info.dataset.name if info is not None else None)
-    if name is None:
-        raise ConfigError("these weights do not say which data set they are for; name it with --data")
-    dataset = build_dataset(name, args.split, root=args.root, args=parse_pairs(args.data_args, "--data-args"))
-    with progress_bar("image") as progress:
-        scores = evaluate(predictor, dataset, protocol=args.protocol, limit=args.limit, progress=progress)
+    with processes(args.device or "auto") as procs:  # torchrun shares the images among its processes
+        args.device = procs.device
+        predictor = build_predictor(args)
+        info = predictor.model.weights_info
+        name = args.data or (info.dataset.name if info is not None else None)
+        if name is None:
+            raise ConfigError("these weights do not say which data set they are for; name it with --data")
+        dataset = build_dataset(name, args.split, root=args.root, args=parse_pairs(args.data_args, "--data-args"))
+        with progress_bar("image") as progress:
+            scores = evaluate(predictor, dataset, protocol=args.protocol, limit=args.limit, progress=progress)
+    if not procs.is_main:
+        return 0
     print(scores.table())
     if args.json is not None:
         write_json(

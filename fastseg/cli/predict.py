@@ -62,6 +62,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _is_input(word: str) -> bool:
-    from fastseg.cli.common import names_a_path
+    from fastseg.weights import names_a_file
 
-    return names_a_path(word) or "." in word or "*" in word
+    return names_a_file(word) or "." in word or "*" in word

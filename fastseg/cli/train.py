@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 
 from fastseg.errors import ConfigError
 
@@ -50,5 +51,5 @@ def run(args: argparse.Namespace) -> int:
     from fastseg.config import load_config
     from fastseg.engine.train import train
 
-    train(load_config(args.config, args.overrides), resume=args.resume, dry_run=args.dry_run)
-    return 0
+    result = train(load_config(args.config, args.overrides), resume=args.resume, dry_run=args.dry_run)
+    return 128 + signal.Signals[result.stopped] if result.stopped else 0

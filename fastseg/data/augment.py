@@ -1,7 +1,7 @@
 """Augmentation keyed by (seed, epoch, index): a sample looks the same in whatever process or order it is made.
 
 The crop window is chosen in the coordinates of the source image and only that window is resized, so the cost follows
-the crop, not the image. Images stay uint8 until the device.
+the crop (below three quarters of the size the image is smoothed first). Images stay uint8 until the device.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from fastseg.config import AugmentConfig
 from fastseg.data.augment import augment
 from fastseg.data.dataset import SegDataset
+from fastseg.errors import FastsegError
 
 
 class Batch(NamedTuple):
@@ -64,8 +65,8 @@ class StreamSampler(Sampler[list[tuple[int, int]]]):
         return epoch, int(self._order[place])
 
 
-class AugmentedDataset(Dataset[tuple[np.ndarray, np.ndarray, str]]):
-    """Augmented samples by (epoch, index) key."""
+class AugmentedDataset(Dataset[tuple[np.ndarray, np.ndarray, str] | FastsegError]):
+    """Augmented samples by (epoch, index) key; or the error of a bad one, since torch would wrap it in a traceback."""
 
     def __init__(self, dataset: SegDataset, config: AugmentConfig, *, input_scale: float, seed: int) -> None:
         self.dataset = dataset
@@ -73,16 +74,24 @@ class AugmentedDataset(Dataset[tuple[np.ndarray, np.ndarray, str]]):
         self.input_scale = input_scale
         self.seed = seed
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, str]:
+    def __getitem__(self, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, str] | FastsegError:
         epoch, index = key
-        image, label = self.dataset.load(index)
+        try:
+            image, label = self.dataset.load(index)
+        except FastsegError as error:
+            return error
         image, label = augment(image, label, self.config, input_scale=self.input_scale, key=(self.seed, epoch, index))
         return image, label, self.dataset.sample_name(index)
 
 
-def collate(samples: list[tuple[np.ndarray, np.ndarray, str]]) -> Batch:
-    """Stack samples of one size."""
-    images, labels, names = zip(*samples, strict=True)
+def collate(samples: list[tuple[np.ndarray, np.ndarray, str] | FastsegError]) -> Batch | FastsegError:
+    """Stack samples of one size, or hand on the first error among them."""
+    good = []
+    for sample in samples:
+        if isinstance(sample, FastsegError):
+            return sample
+        good.append(sample)
+    images, labels, names = zip(*good, strict=True)
     return Batch(torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(labels)), list(names))
 
 
@@ -95,10 +104,13 @@ def training_loader(
     sampler: StreamSampler,
     workers: int,
     pin_memory: bool,
-) -> DataLoader[Batch]:
-    """A loader of `Batch` over the sampler's micro-batches. It draws nothing from torch's global random state."""
-    return DataLoader(
-        AugmentedDataset(dataset, config, input_scale=input_scale, seed=seed),  # type: ignore[arg-type]
+) -> Iterator[Batch]:
+    """Batches of the sampler's micro-batches, in order. Nothing is drawn from torch's global random state.
+
+    Raises what the data set raises (DataError for a bad sample), as it is, also where another process loads.
+    """
+    loader = DataLoader(
+        AugmentedDataset(dataset, config, input_scale=input_scale, seed=seed),
         batch_sampler=sampler,
         num_workers=workers,
         collate_fn=collate,
@@ -107,3 +119,7 @@ def training_loader(
         persistent_workers=False,
         prefetch_factor=4 if workers else None,
     )
+    for batch in loader:
+        if isinstance(batch, FastsegError):
+            raise batch
+        yield batch

@@ -55,10 +55,14 @@ def build_loss(config: Config, model: SegModel, train_data: SegDataset | None) -
         )
     try:
         loss = LOSSES.build(config.loss.name, **arguments)
+        if "min_kept" in LOSSES.arguments(config.loss.name):  # counted in pixels, of which there are fewer
+            default = LOSSES.arguments(config.loss.name)["min_kept"].default
+            arguments["min_kept"] = arguments.get("min_kept", default) // config.loss.aux_stride**2
         return SegLoss(
             loss,
             aux_weights=config.loss.aux,
             aux_names=model.aux_names,
+            aux_loss=LOSSES.build(config.loss.name, **arguments),
             align_corners=model.align_corners,
             aux_stride=config.loss.aux_stride,
         )
@@ -97,6 +101,11 @@ def split_batch(config: Config, procs: Processes) -> int:
             f"{config.train.accumulate} accumulation steps; use train.total_batch={fitting}"
         )
     return config.train.total_batch // shares
+
+
+def images_per_norm(config: Config, procs: Processes, norm: str) -> int:
+    """How many images a batch norm of kind `norm` sees at once. Raises as `split_batch`."""
+    return split_batch(config, procs) * (1 if norm == "bn" else procs.world_size)
 
 
 def check_batch_norm(config: Config, num_classes: int, images_per_norm: int) -> None:

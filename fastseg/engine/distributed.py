@@ -11,12 +11,15 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from fastseg.errors import DistributedError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,10 @@ class Processes:
         if self.world_size > 1:
             dist.all_reduce(values)
         return values
+
+    def from_main(self, value: T) -> T:
+        """The main process's `value`, on every process."""
+        return cast("T", self.gather(value)[0])
 
     def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
         """Make the tensors of every process those of the main one, in place."""
@@ -104,6 +111,15 @@ def _stop_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGTERM)
         if os.getppid() != parent:
             raise DistributedError("the launcher died while this worker was starting")
+
+
+def leave_signals_to_parent(_: int = 0) -> None:
+    """Have this data loading process ignore the signals of `StopFlag`; it ends with the process that it loads for.
+
+    torchrun and batch systems signal whole process groups, and the step under way still needs its images.
+    """
+    for number in StopFlag.SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 class StopFlag:

@@ -11,6 +11,7 @@ from fastseg.engine.distributed import Processes
 from fastseg.engine.optimizer import build_optimizer
 from fastseg.engine.step import backward
 from fastseg.errors import ConfigError, UnknownNameError, suggest
+from fastseg.layers.norm import resolve_norm_kind
 
 NUM_CLASSES = 5
 STEPS = 2
@@ -19,7 +20,8 @@ STEPS = 2
 def dry_run(config: Config, procs: Processes) -> None:
     """Two steps on random images, at the configured crop or 128 pixels a side, whichever is smaller.
 
-    No file is read or written. Raises FastsegError as `engine.train.train` does for the same configuration.
+    No file is read or written, so what only the data can tell (its folder, its number of classes) is not checked.
+    Raises FastsegError for the rest as `engine.train.train` does.
     """
     try:
         arguments = DATASETS.arguments(config.data.name)
@@ -31,14 +33,16 @@ def dry_run(config: Config, procs: Processes) -> None:
                 f"{config.source}: data.args.{key}: data set {config.data.name!r} has no argument {key!r}; "
                 f"{suggest(key, arguments)}"
             )
-    build.split_batch(config, procs)
-    model = build.build_model(config, NUM_CLASSES).to(procs.device).train()
+    num_classes = len(config.loss.args.get("class_weights") or ()) or NUM_CLASSES
+    norm = resolve_norm_kind(config.train.norm, world_size=procs.world_size, device_type=procs.device.type)
+    build.check_batch_norm(config, num_classes, build.images_per_norm(config, procs, norm))
+    model = build.build_model(config, num_classes).to(procs.device).train()
     seg_loss = build.build_loss(config, model, None)
     optimizer = build_optimizer(model, config.optim)
     height, width = (min(side, 128) for side in config.augment.crop)
     for _ in range(STEPS):
         images = torch.randn(2, 3, height, width, device=procs.device)
-        labels = torch.randint(0, NUM_CLASSES, (2, height, width), device=procs.device)
+        labels = torch.randint(0, num_classes, (2, height, width), device=procs.device)
         optimizer.zero_grad(set_to_none=True)
         result = backward(model, seg_loss, [(images, labels)], procs, autocast=build.autocast(config, procs.device))
         optimizer.step()

@@ -96,8 +96,8 @@ def prepare_run_dir(run_dir: Path, config: Config) -> None:
     )
 
 
-def resolve_resume(resume: str, folder: Path, procs: Processes) -> Path | None:
-    """The checkpoint to go on from, or None to begin.
+def resolve_resume(resume: str, folder: Path) -> Path | None:
+    """The checkpoint to go on from, or None to begin: for the main process, which holds the lock, to decide.
 
     Raises ConfigError when 'no' would mix two runs in one folder, CheckpointError when 'auto' finds only damage.
     """
@@ -109,7 +109,7 @@ def resolve_resume(resume: str, folder: Path, procs: Processes) -> Path | None:
             )
         return None
     if resume == "auto":
-        return find_checkpoint(folder, say=print if procs.is_main else None)
+        return find_checkpoint(folder, say=print)
     return Path(resume)
 
 

@@ -90,8 +90,7 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
 
         # model, norm, processes
         norm = resolve_norm_kind(config.train.norm, world_size=procs.world_size, device_type=procs.device.type)
-        images_per_norm = batch_size * (1 if norm == "bn" else procs.world_size)
-        build.check_batch_norm(config, train_data.info.num_classes, images_per_norm)
+        build.check_batch_norm(config, train_data.info.num_classes, build.images_per_norm(config, procs, norm))
         layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
         model = build.build_model(config, train_data.info.num_classes).to(procs.device).to(memory_format=layout)
         eval_model = copy.deepcopy(model).eval()
@@ -104,10 +103,11 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
 
         # resume
         run_dir, state = Path(config.run_dir), Progress()
+        folder, checkpoint = run_dir / "checkpoints", None
         if procs.is_main:
             held.enter_context(locked(run_dir))
-        folder = run_dir / "checkpoints"
-        checkpoint = resolve_resume(resume, folder, procs)
+            checkpoint = resolve_resume(resume, folder)
+        checkpoint = procs.from_main(checkpoint)  # one choice: another run may have been saving until now
         if checkpoint is not None:
             table = load_checkpoint(checkpoint)
             refuse_changes(table, config, procs, checkpoint)
@@ -187,11 +187,9 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
             seed=config.train.seed, start=state.iteration * config.train.accumulate,
             stop=total * config.train.accumulate,
         )  # fmt: skip
-        loader = iter(
-            training_loader(
-                train_data, config.augment, input_scale=config.input.scale, seed=config.train.seed, sampler=sampler,
-                workers=config.data.workers, pin_memory=procs.device.type == "cuda",
-            )
+        loader = training_loader(
+            train_data, config.augment, input_scale=config.input.scale, seed=config.train.seed, sampler=sampler,
+            workers=config.data.workers, pin_memory=procs.device.type == "cuda",
         )  # fmt: skip
         neutral = replace(config.preprocessing, input_scale=1.0)  # augmentation has applied the scale already
         bad_steps, told_to_stop = 0, False
@@ -214,14 +212,17 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
                 parallel, seg_loss, batches, procs,
                 scale=scaler.scale, autocast=build.autocast(config, procs.device), stop=bool(stop),
             )  # fmt: skip
-            scaler.unscale_(optimizer) if result.finite else None
-            gradients = [p.grad for p in model.parameters() if p.grad is not None]
-            # under fp16 an overflow is the scaler's business: it skips the step and lowers its scale
-            if result.finite and (scaler.is_enabled() or all_finite(gradients)):
-                if config.train.clip_grad_norm:
+            if result.finite:
+                scaler.unscale_(optimizer)
+                # gradients are the same on every process, so all decide alike
+                gradients = [p.grad for p in model.parameters() if p.grad is not None]
+                result.finite = all_finite(gradients)
+                if result.finite and config.train.clip_grad_norm:
                     torch.nn.utils.clip_grad_norm_(model.parameters(), config.train.clip_grad_norm)
-                scaler.step(optimizer)
-                scaler.update()
+                if result.finite or scaler.is_enabled():
+                    scaler.step(optimizer)  # under fp16 an overflow skips the step
+                    scaler.update()  # and lowers the scale
+            if result.finite:
                 if average is not None:
                     average.update(model)
                 bad_steps = 0

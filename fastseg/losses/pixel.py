@@ -2,7 +2,7 @@
 
 A mean over the valid pixels of one process is not the mean over all processes when their shares of ignored pixels
 differ. So every loss returns its sum and the weight to divide by; who trains adds up the weights of all processes
-before dividing (`engine.train`), and one process gets the ordinary mean.
+before dividing (`engine.step`), and one process gets the ordinary mean.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def load_model(source: str | Path, *, weights: str | Path | None = None) -> SegM
     if weights is not None:
         if str(source) not in MODELS:
             MODELS.get(str(source))
-        if _names_a_file(weights):
+        if str(weights) not in _PUBLISHED.get(str(source), {}) and names_a_file(weights):
             model = _load(Path(weights))
             built = model.weights_info.model if model.weights_info else ""
             if built != str(source):
@@ -79,15 +79,17 @@ def load_model(source: str | Path, *, weights: str | Path | None = None) -> SegM
         return create_model(str(source), pretrained=str(weights)).eval()
     if str(source) in MODELS:
         return create_model(str(source), pretrained=True).eval()
-    if _names_a_file(source):
+    if names_a_file(source):
         return _load(Path(source))
     MODELS.get(str(source))  # raises, with the nearest spelling
     raise AssertionError("unreachable")
 
 
-def _names_a_file(source: str | Path) -> bool:
+def names_a_file(source: str | Path) -> bool:
+    """Whether `source` means a file or folder rather than a name; names in a table should be tried first."""
     text = str(source)
-    return isinstance(source, Path) or "/" in text or text.endswith((".safetensors", ".pt")) or Path(text).exists()
+    looks_like_one = "/" in text or "\\" in text or text.endswith((".safetensors", ".pt"))
+    return isinstance(source, Path) or looks_like_one or Path(text).exists()
 
 
 def _load(path: Path, *, expected_sha256: str = "", **kwargs: object) -> SegModel:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from fastseg.config import AugmentConfig
 from fastseg.data.dataset import SegDataset
 from fastseg.data.loader import AugmentedDataset, Batch, StreamSampler, training_loader
+from fastseg.errors import ImageReadError
 from fastseg.types import DatasetInfo
 
 
@@ -101,11 +102,15 @@ def test_iterating_twice_gives_the_same() -> None:
 
 def test_a_sample_is_named_by_its_key_and_differs_between_epochs() -> None:
     augmented = AugmentedDataset(Numbered(4), AugmentConfig(crop=(8, 10)), input_scale=1.0, seed=0)
-    image, label, name = augmented[0, 3]
+    first, again, later = (augmented[key] for key in ((0, 3), (0, 3), (1, 3)))
+    assert isinstance(first, tuple)
+    assert isinstance(again, tuple)
+    assert isinstance(later, tuple)
+    image, label, name = first
     assert name == "sample3"
     assert image.shape == (8, 10, 3)
-    assert np.array_equal(augmented[0, 3][0], image)
-    assert not np.array_equal(augmented[1, 3][0], image)
+    assert np.array_equal(again[0], image)
+    assert not np.array_equal(later[0], image)
     assert set(np.unique(label)) <= {1, 255}
 
 
@@ -145,3 +150,23 @@ def test_no_global_random_state_is_touched(workers: int) -> None:
     batches(workers)
     assert torch.equal(torch.get_rng_state(), before)
     assert str(np.random.get_state()) == before_numpy
+
+
+class Bad(Numbered):
+    """A data set whose sample 2 is damaged."""
+
+    def load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        if index == 2:
+            raise ImageReadError("two.png is damaged; fetch it again")
+        return super().load(index)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bad_sample_is_its_own_error_wherever_it_is_loaded(workers: int) -> None:
+    sampler = StreamSampler(4, batch_size=2, rank=0, world_size=1, seed=0, start=0, stop=2)
+    loader = training_loader(
+        Bad(4), AugmentConfig(crop=(8, 10)), input_scale=1.0, seed=0, sampler=sampler, workers=workers, pin_memory=False
+    )
+    with pytest.raises(ImageReadError) as caught:
+        list(loader)
+    assert str(caught.value) == "two.png is damaged; fetch it again"  # without a worker's traceback

@@ -195,7 +195,7 @@ def test_resumed_with_loading_processes(whole_run: Path, tmp_path: Path) -> None
 
 def test_resumed_at_every_step_on_two_processes(two_processes: TwoProcesses, tmp_path: Path) -> None:
     # every step in one chain of interruptions; the sweep of as many whole runs is among the slow tests
-    points = [(1, 0), (BEFORE_EVALUATION, 2)]
+    points = [(BEFORE_EVALUATION, 2)]
     for found in two_processes(sweep_and_interrupt, tmp_path, "sgd", points):
         assert found == {point: [] for point in [*points, "interrupted"]}
 

@@ -210,7 +210,7 @@ def test_logged_terms_are_the_optimised_ones() -> None:
     output = model(images)
     logits = nn.functional.interpolate(output.logits, (12, 16), mode="bilinear")
     assert result.losses["main"] == pytest.approx(
-        float(nn.functional.cross_entropy(logits, labels, ignore_index=255)), rel=1e-12
+        nn.functional.cross_entropy(logits, labels, ignore_index=255).item(), rel=1e-12
     )
 
 

@@ -19,8 +19,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from fastseg.config import Config, dump_config, load_config
+from fastseg.data import loader
 from fastseg.engine import resume
 from fastseg.engine import train as engine
+from fastseg.engine.build import build_loss, build_model
 from fastseg.engine.checkpoint import find_checkpoint, load_checkpoint
 from fastseg.engine.step import StepResult
 from fastseg.engine.train import BAD_STEPS_ALLOWED, TrainResult, train
@@ -379,43 +381,46 @@ def stop_at_call(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: i
     monkeypatch.setattr(owner, name, signalled)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def evaluated_config(run_dir: Path) -> Config:
+    config = short_config(run_dir)
+    config.train.eval_every = 1.0  # every 2 steps
+    config.train.checkpoint_every = 3
+    return config
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 4 steps that no signal reaches."""
+    with pytest.MonkeyPatch.context() as patched:
+        lighten(patched)
+        return train(evaluated_config(tmp_path_factory.mktemp("whole"))).run_dir
+
+
 @pytest.mark.parametrize(
-    ("where", "call", "stopped_at"),
+    ("owner", "name", "call", "number", "stopped_at"),
     [
-        ("next_batch", 3, 2),  # while loading the third step's second image: the step is finished
-        ("val", 0, 2),  # in the evaluation at step 2
-        ("val", 4, 4),  # in the evaluation at step 4, the last
-        ("save", 0, 4),  # while the checkpoint of step 3 is written
+        (loader, "augment", 4, signal.SIGTERM, 3),  # while the first image of the third step is made
+        (engine.Predictor, "predict_array", 0, signal.SIGINT, 2),  # in the evaluation at step 2
+        (engine.Predictor, "predict_array", 4, signal.SIGTERM, 4),  # in the evaluation at step 4, the last
+        (engine, "save_checkpoint", 0, signal.SIGUSR1, 4),  # while the checkpoint of step 3 is written
     ],
+    ids=["loading", "evaluation", "last_evaluation", "saving"],
 )
 def test_a_signal_saves_and_the_run_goes_on_as_if_nothing_was(
-    tmp_path: Path, where: str, call: int, stopped_at: int, number: signal.Signals
+    tmp_path: Path, whole_run: Path, owner: Any, name: str, call: int, number: signal.Signals, stopped_at: int
 ) -> None:
-    def config_of(name: str) -> Config:
-        config = short_config(tmp_path / name)
-        config.train.eval_every = 1.0  # every 2 steps
-        config.train.checkpoint_every = 3
-        return config
-
-    train(config_of("whole"))
+    run_dir = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patched:
-        if where == "save":
-            stop_at_call(patched, engine, "save_checkpoint", call, number)
-        elif where == "val":
-            stop_at_call(patched, engine.Predictor, "predict_array", call, number)
-        else:
-            stop_at_call(patched, sys.modules["fastseg.data.loader"], "augment", call, number)
-            stopped_at = 2
-        result = train(config_of("stopped"))
-    assert result == TrainResult(tmp_path / "stopped", stopped_at, None, None, number.name)
-    assert not (tmp_path / "stopped/last.safetensors").exists()
-    assert train(config_of("stopped"), resume="auto").stopped == ""
-    for name in ("train.csv", "eval.csv"):
-        assert (tmp_path / "stopped" / name).read_text() == (tmp_path / "whole" / name).read_text()
-    a, b = (read_weights(tmp_path / name / "last.safetensors").state for name in ("whole", "stopped"))
-    assert all(torch.equal(a[name], b[name]) for name in a)
-    assert column(tmp_path / "stopped", "iteration", "eval.csv") == [2, 4]
+        stop_at_call(patched, owner, name, call, number)
+        result = train(evaluated_config(run_dir))
+    assert result == TrainResult(run_dir, stopped_at, None, None, number.name)
+    assert not (run_dir / "last.safetensors").exists()
+    assert train(evaluated_config(run_dir), resume="auto").stopped == ""
+    for file in ("train.csv", "eval.csv"):
+        assert (run_dir / file).read_text() == (whole_run / file).read_text()
+    mine, whole = (read_weights(folder / "last.safetensors").state for folder in (run_dir, whole_run))
+    assert all(torch.equal(mine[key], whole[key]) for key in whole)
+    assert column(run_dir, "iteration", "eval.csv") == [2, 4]
 
 
 def train_stopped_in_evaluation(config: Config) -> tuple[TrainResult, Any]:
@@ -596,3 +601,41 @@ def test_a_job_that_is_killed_goes_on(tmp_path: Path, kill: str) -> None:
         wait_for(job, f"[{step + 1}/300]")
         job.terminate()
         job.communicate(timeout=60)
+
+
+def test_ohem_keeps_fewer_pixels_where_auxiliary_labels_are_thinned(tmp_path: Path) -> None:
+    config = short_config(tmp_path)
+    config.loss.name, config.loss.args, config.loss.aux_stride = "ohem_cross_entropy", {"min_kept": 320}, 4
+    loss = build_loss(config, build_model(config, 10), None)
+    kept = {name: getattr(term, "min_kept", None) for name, term in loss._losses.items()}
+    assert kept == {"main": 320, "aux.detail": 20, "aux.context": 20}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: setattr(c.train, "norm", "sync"), "runs on CUDA only"),
+        (lambda c: setattr(c.train, "total_batch", 1), "one image at a time"),
+    ],
+)
+def test_a_dry_run_refuses_what_training_would(tmp_path: Path, change: Callable[[Config], Any], message: str) -> None:
+    config = short_config(tmp_path)
+    change(config)
+    with pytest.raises(DistributedError, match=message):
+        train(config, dry_run=True)
+
+
+def test_a_dry_run_takes_class_weights_of_the_real_data_set(tmp_path: Path) -> None:
+    config = short_config(tmp_path)
+    config.loss.args = {"class_weights": [1.0] * 11}
+    assert train(config, dry_run=True).iterations == 2
+
+
+def test_fp16_overflow_is_a_bad_step_and_not_a_silent_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = short_config(tmp_path / "run", steps=20)
+    config.train.precision = "fp16"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(engine, "all_finite", lambda gradients: False)
+        with pytest.raises(FastsegError, match="10 steps in a row were not finite"):
+            train(config)
+    assert "step skipped" in capsys.readouterr().out

@@ -207,3 +207,11 @@ def test_a_file_of_an_unknown_model_names_the_nearest(tmp_path: Path, trained: S
     path = save_weights(tmp_path / "w.safetensors", trained.state_dict(), replace(INFO, model="fast_scn2"))
     with pytest.raises(UnknownNameError, match="unknown model 'fast_scn2'"):
         load_model(path)
+
+
+def test_a_folder_of_the_same_name_does_not_hide_published_weights(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here" / "farm").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    assert load_model("fast_scnn", weights="farm").num_classes == 3

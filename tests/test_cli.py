@@ -123,8 +123,37 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     from fastseg.engine import train as module
 
     seen: list[Any] = []
-    monkeypatch.setattr(module, "train", lambda config, **kwargs: seen.append((config, kwargs)))
+
+    def train(config: Any, **kwargs: Any) -> module.TrainResult:
+        seen.append((config, kwargs))
+        return module.TrainResult(Path(config.run_dir), 1, None, None)
+
+    monkeypatch.setattr(module, "train", train)
     return seen
+
+
+@pytest.mark.parametrize(("signal", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("", 0)])
+def test_a_stopped_training_says_so_in_its_exit_code(monkeypatch: pytest.MonkeyPatch, signal: str, code: int) -> None:
+    from fastseg.engine import train as module
+
+    result = module.TrainResult(Path("run"), 1, None, None, signal)
+    monkeypatch.setattr(module, "train", lambda config, **kwargs: result)
+    assert main(["train", str(ROOT / "configs/road_scenes/fast_scnn.yaml")]) == code
+
+
+def test_eval_under_torchrun_shares_the_images_and_speaks_once(tmp_path: Path) -> None:
+    arguments = ["eval", "--weights", "road_scenes", "--device", "cpu", "--json", str(tmp_path / "scores.json")]
+    arguments += ["--data-args", "height=32", "width=64", "count=3"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "fastseg"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*launch, *arguments], capture_output=True, text=True, env=environment, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("mean IoU over") == 1
+    together = json.loads((tmp_path / "scores.json").read_text())
+    (tmp_path / "scores.json").unlink()
+    assert main(arguments) == 0
+    assert together == json.loads((tmp_path / "scores.json").read_text())
+    assert together["pixels"] == 3 * 32 * 64
 
 
 def test_train_takes_overrides_before_and_after_options(trained: list[Any]) -> None:

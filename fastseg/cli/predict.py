@@ -58,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
             **limit,
         )
     print(summary.text())
+    if summary.written:
+        print(f"results in {args.out}")
     return summary.exit_code
 
 

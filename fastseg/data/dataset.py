@@ -140,7 +140,10 @@ def build_dataset(
             raise ConfigError(
                 f"data set {name!r} needs the folder that holds it: data.root=/path/to/{name} (fastseg eval: --root)"
             )
-    parts = [DATASETS.build(name, split=part.strip(), **kwargs) for part in split.split("+")]
+    try:
+        parts = [DATASETS.build(name, split=part.strip(), **kwargs) for part in split.split("+")]
+    except TypeError as error:  # a word where the adapter takes a number
+        raise ConfigError(f"data set {name!r} cannot take data.args {args}: {error}") from error
     return parts[0] if len(parts) == 1 else ConcatDataset(parts)
 
 

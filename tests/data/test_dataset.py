@@ -143,3 +143,8 @@ def test_misspelt_names_and_arguments_offer_the_right_ones(farm: list[tuple[str,
 def test_a_root_is_not_passed_to_a_data_set_that_needs_none() -> None:
     assert "root" not in DATASETS.arguments("road_scenes")
     assert len(build_dataset("road_scenes", "val", root="/anywhere")) > 0
+
+
+def test_an_argument_of_the_wrong_type_is_a_mistake_in_the_configuration() -> None:
+    with pytest.raises(ConfigError, match=r"'camvid' cannot take data\.args \{'root': 3\}"):
+        build_dataset("camvid", "train", args={"root": 3})

@@ -6,6 +6,7 @@ other, so that all processes take equally many, no batch is short, and a resumed
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -118,8 +119,18 @@ def training_loader(
         generator=torch.Generator().manual_seed(seed),
         persistent_workers=False,
         prefetch_factor=4 if workers else None,
+        worker_init_fn=_leave_signals_to_the_training,
     )
     for batch in loader:
         if isinstance(batch, FastsegError):
             raise batch
         yield batch
+
+
+def _leave_signals_to_the_training(_: int) -> None:
+    """A launcher signals whole process groups: a loading process that died of it would take the last save along.
+
+    It still ends when the training is done with it, or has died.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)

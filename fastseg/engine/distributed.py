@@ -113,15 +113,6 @@ def _stop_with_parent() -> None:
             raise DistributedError("the launcher died while this worker was starting")
 
 
-def leave_signals_to_parent(_: int = 0) -> None:
-    """Have this data loading process ignore the signals of `StopFlag`; it ends with the process that it loads for.
-
-    torchrun and batch systems signal whole process groups, and the step under way still needs its images.
-    """
-    for number in StopFlag.SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-
 class StopFlag:
     """Turns SIGTERM, SIGINT and SIGUSR1 into a flag that the loop reads; a second signal acts at once.
 

@@ -191,6 +191,8 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
             train_data, config.augment, input_scale=config.input.scale, seed=config.train.seed, sampler=sampler,
             workers=config.data.workers, pin_memory=procs.device.type == "cuda",
         )  # fmt: skip
+        # also when a step fails: loading processes are deaf to the signal by which Python would end them, and wait
+        held.callback(loader.close)  # type: ignore[attr-defined]
         neutral = replace(config.preprocessing, input_scale=1.0)  # augmentation has applied the scale already
         bad_steps, told_to_stop = 0, False
         while state.iteration < total:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -423,6 +424,44 @@ def test_a_signal_saves_and_the_run_goes_on_as_if_nothing_was(
     assert column(run_dir, "iteration", "eval.csv") == [2, 4]
 
 
+def test_a_signal_to_the_loading_processes_too_costs_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = short_config(tmp_path / "run", steps=30)  # more than are loaded ahead
+    config.data.workers = 2
+    others = set(multiprocessing.active_children())
+    original, calls = engine.set_learning_rate, iter(range(100))
+
+    def signalled(*args: Any) -> None:
+        call = next(calls)
+        if call == 3:
+            for child in set(multiprocessing.active_children()) - others:  # as torchrun does with a process group
+                os.kill(child.pid or 0, signal.SIGTERM)
+        if call == 20:
+            signal.raise_signal(signal.SIGTERM)
+        original(*args)
+
+    monkeypatch.setattr(engine, "set_learning_rate", signalled)
+    result = train(config)
+    assert (result.stopped, result.iterations) == ("SIGTERM", 21)
+
+
+def test_a_failure_ends_the_loading_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = short_config(tmp_path / "run", steps=30)
+    config.data.workers = 2
+    others = set(multiprocessing.active_children())
+    started: set[object] = set()
+
+    def fail(*_: Any, **__: Any) -> StepResult:
+        started.update(set(multiprocessing.active_children()) - others)
+        raise RuntimeError("a step failed")
+
+    monkeypatch.setattr(engine, "backward", fail)
+    with pytest.raises(RuntimeError, match="a step failed") as failure:
+        train(config)
+    assert len(started) == 2
+    assert not started & set(multiprocessing.active_children())  # Python would wait for them for ever
+    del failure  # held the frames until here, as an error that ends the program does
+
+
 def train_stopped_in_evaluation(config: Config) -> tuple[TrainResult, Any]:
     """A signal reaches process 1 in the final evaluation."""
     with pytest.MonkeyPatch.context() as patched:
@@ -587,7 +626,7 @@ def test_a_job_that_is_killed_goes_on(tmp_path: Path, kill: str) -> None:
                 os.kill(pid, signal.SIGTERM)
         else:
             os.kill(int(workers[-1]), signal.SIGKILL)
-        output, _ = job.communicate(timeout=60)
+        output, _ = job.communicate(timeout=25)  # torchrun kills at 30
     assert job.returncode != 0
     saved = find_checkpoint(tmp_path / "run/checkpoints")
     assert saved is not None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+
+from fastseg.errors import UnknownNameError
 from fastseg.registry import Registry
 from fastseg.types import Backbone, Head, SegModel
 
@@ -19,7 +22,18 @@ def create_model(name: str, **kwargs: object) -> SegModel:
 
 
 def create_backbone(name: str, **kwargs: object) -> Backbone:
-    """An untrained backbone by name. Raises UnknownNameError for a wrong name or argument."""
+    """A backbone by name, 'timm:<name>' for one of timm's; untrained unless `weights` is given.
+
+    Raises UnknownNameError for a wrong name or argument.
+    """
+    if name.startswith("timm:"):
+        from fastseg.models.backbones.timm import timm_backbone
+
+        try:
+            inspect.signature(timm_backbone).bind(name, **kwargs)
+        except TypeError as error:
+            raise UnknownNameError(f"backbone {name!r}: {error}; it takes {inspect.signature(timm_backbone)}") from None
+        return timm_backbone(name.removeprefix("timm:"), **kwargs)  # type: ignore[arg-type]
     return BACKBONES.build(name, **kwargs)
 
 

@@ -1,0 +1,61 @@
+"""Any registered backbone under any registered head, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from fastseg.models.heads.fcn import fcn
+from fastseg.models.registry import HEADS, MODELS, create_backbone, create_head
+from fastseg.types import Backbone, Head, SegModel, SegOutput
+
+
+class EncoderDecoder(SegModel):
+    """Backbone, head, and with `aux` an FCN head on the map before the last, called 'auxiliary'."""
+
+    def __init__(self, backbone: Backbone, head: Head, num_classes: int, *, aux: bool, align_corners: bool) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.align_corners = align_corners
+        self.backbone = backbone
+        self.head = head
+        self.aux_heads = nn.ModuleDict()
+        if aux:
+            self.aux_heads["auxiliary"] = fcn(backbone.feature_info[:-1] or backbone.feature_info, num_classes)
+
+    def forward(self, images: Tensor) -> SegOutput:
+        features = self.backbone(images)
+        logits = self.head(features)
+        inner = features[:-1] or features
+        aux = {name: head(inner) for name, head in self.aux_heads.items()} if self.training else {}
+        return SegOutput(logits, aux)
+
+
+@MODELS.register
+def encoder_decoder(
+    num_classes: int = 19,
+    in_channels: int = 3,
+    aux: bool = False,
+    backbone_weights: str | None = None,
+    backbone: str = "resnet18",
+    head: str = "fcn",
+    backbone_args: Mapping[str, object] | None = None,
+    head_args: Mapping[str, object] | None = None,
+    align_corners: bool = False,
+) -> SegModel:
+    """A network put together from a registered backbone (or 'timm:<name>') and a registered head.
+
+    `fastseg models --backbones` and `--heads` list both. `backbone_args` and `head_args` are the builders' arguments,
+    such as {"output_stride": 8}. Logits stand at the head's stride. Auxiliary output with `aux=True`: 'auxiliary', an
+    FCN head on the map before the coarsest, as in PSPNet. Raises UnknownNameError for a wrong name or argument.
+    """
+    arguments: dict[str, object] = {"in_channels": in_channels, **(backbone_args or {})}
+    if backbone_weights is not None:
+        arguments["weights"] = backbone_weights
+    encoder = create_backbone(backbone, **arguments)
+    options = dict(head_args or {})
+    if "align_corners" in HEADS.arguments(head):
+        options.setdefault("align_corners", align_corners)
+    decoder = create_head(head, encoder.feature_info, num_classes, **options)
+    return EncoderDecoder(encoder, decoder, num_classes, aux=aux, align_corners=align_corners)

@@ -1,0 +1,75 @@
+"""Every backbone under every head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from fastseg.errors import UnknownNameError
+from fastseg.models import BACKBONES, HEADS, create_backbone, create_model
+from fastseg.models.encoder_decoder import EncoderDecoder
+
+PRODUCT = [(backbone, head) for backbone in BACKBONES.names() for head in HEADS.names()]
+
+
+@pytest.mark.parametrize(("backbone", "head"), PRODUCT, ids=lambda name: name)
+def test_every_backbone_goes_under_every_head(backbone: str, head: str) -> None:
+    with torch.device("meta"):
+        model = create_model("encoder_decoder", backbone=backbone, head=head, num_classes=11, aux=True)
+        strides = {info.stride for info in create_backbone(backbone).feature_info}
+        for size in ((1, 1), (65, 97)):
+            assert model.eval().predict_logits(torch.zeros(1, 3, *size)).shape == (1, 11, *size)
+        logits, aux = model.train()(torch.zeros(2, 3, 256, 512))
+    assert list(aux) == ["auxiliary"]
+    assert all(x.shape[:2] == (2, 11) for x in (logits, aux["auxiliary"]))
+    assert 256 / logits.shape[2] in strides
+    assert logits.shape[3] == 2 * logits.shape[2]
+
+
+@pytest.mark.parametrize("backbone", [name for name in BACKBONES.names() if name != "resnet101"])
+@pytest.mark.parametrize("head", HEADS.names())
+def test_a_gradient_reaches_the_backbone_and_the_head(backbone: str, head: str) -> None:
+    torch.manual_seed(0)
+    model = create_model("encoder_decoder", backbone=backbone, head=head, num_classes=3).train()
+    model(torch.randn(2, 3, 64, 64)).logits.square().sum().backward()
+    reached = {key.split(".")[0] for key, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert reached == {"backbone", "head"}
+
+
+def test_arguments_reach_backbone_and_head() -> None:
+    model = create_model(
+        "encoder_decoder",
+        backbone="resnet18",
+        head="fcn",
+        in_channels=4,
+        backbone_args={"output_stride": 8},
+        head_args={"channels": 24},
+        num_classes=5,
+    )
+    assert isinstance(model, EncoderDecoder)
+    assert model.head.classifier.in_channels == 24  # type: ignore[union-attr]
+    assert model(torch.randn(2, 4, 64, 96)).logits.shape == (2, 5, 8, 12)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"backbone": "resnet81"}, "unknown backbone 'resnet81'; did you mean 'resnet18'"),
+        ({"head": "fcm"}, "unknown head 'fcm'; did you mean 'fcn'"),
+        ({"backbone_args": {"output_strid": 8}}, "has no argument 'output_strid'; did you mean 'output_stride'"),
+        ({"head_args": {"chanels": 8}}, "has no argument 'chanels'; did you mean 'channels'"),
+        ({"backbone": "df1", "backbone_weights": "imagenet"}, "backbone 'df1' has no argument 'weights'"),
+    ],
+)
+def test_wrong_names_are_refused_with_the_right_spelling(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UnknownNameError, match=message):
+        create_model("encoder_decoder", **arguments)
+
+
+def test_the_auxiliary_head_stands_on_the_map_before_the_last() -> None:
+    model = create_model("encoder_decoder", backbone="resnet18", num_classes=5, aux=True).train()
+    output = model(torch.randn(2, 3, 64, 96))
+    assert output.logits.shape == (2, 5, 2, 3)
+    assert output.aux["auxiliary"].shape == (2, 5, 4, 6)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastseg.layers.init import kaiming_convolutions
 from fastseg.models.backbones.pretrained import IMAGENET, load_pretrained
 from fastseg.models.registry import BACKBONES
 from fastseg.types import Backbone, FeatureInfo
@@ -146,9 +147,7 @@ class ResNet(Backbone):
             info.append(FeatureInfo(channels, stride))
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.feature_info = tuple(info)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        kaiming_convolutions(self)
         if weights is not None:
             load_pretrained(self, name, weights)
 

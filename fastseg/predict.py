@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,17 +27,18 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 class Predictor:
     """A network together with all it takes to turn any image into a label map of the same height and width.
 
-    `model` is a SegModel, or what `fastseg.load_model` resolves: a model's name (with `weights`), a weights file, a
-    checkpoint or a run folder. `device` is CUDA when there is one, unless given. `scales` and `flip` average class
-    probabilities over resized and mirrored copies: better labels for more time. `precision` is 'fp32', 'bf16' or
-    'fp16'. Raises ConfigError for an argument outside its range, and what `load_model` raises.
+    `model` is a SegModel, or what `fastseg.load_model` resolves with `weights` and `weights_format`: a model's name, a
+    weights file, a checkpoint or a run folder. `device` is CUDA when there is one, unless given. `scales` and `flip`
+    average class probabilities over resized and mirrored copies: better labels for more time. `precision` is 'fp32',
+    'bf16' or 'fp16'. Raises ConfigError for an argument outside its range, and what `load_model` raises.
     """
 
     def __init__(
         self,
         model: SegModel | str | Path,
         *,
-        weights: str | None = None,
+        weights: str | Path | None = None,
+        weights_format: str | None = None,
         device: str | torch.device | None = None,
         scales: Sequence[float] = (1.0,),
         flip: bool = False,
@@ -46,14 +48,17 @@ class Predictor:
             raise ConfigError(f"scales is {tuple(scales)}; give one or more factors above 0, such as 0.75 1 1.25")
         if precision not in PRECISIONS:
             raise ConfigError(f"unknown precision {precision!r}; {suggest(precision, PRECISIONS)}")
-        if isinstance(model, SegModel) and weights is not None:
-            raise ConfigError("weights is for a model given by name; this one is built already: load them into it")
+        if isinstance(model, SegModel) and (weights is not None or weights_format is not None):
+            raise ConfigError("weights are for a model given by name; this one is built already: load them into it")
         self.device = _find_device(device)
-        self.model = (model if isinstance(model, SegModel) else load_model(model, weights=weights)).to(self.device)
-        self.model.eval()
+        if not isinstance(model, SegModel):
+            model = load_model(model, weights=weights, weights_format=weights_format)
+        self.model = model.to(self.device).eval()
         info = self.model.weights_info
         self.preprocessing = info.preprocessing if info else Preprocessing()
         self.dataset = info.dataset if info else _unnamed_classes(self.model.num_classes)
+        if not self.dataset.palette:  # weights of others know their classes by number alone
+            self.dataset = replace(self.dataset, palette=distinct_palette(self.dataset.num_classes))
         self.scales = tuple(scales)
         self.flip = flip
         self.precision = precision

@@ -156,15 +156,16 @@ def test_a_model_without_weights_info_gets_names_and_distinct_colours(strided: P
 
 
 def test_a_name_is_resolved_by_load_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[object, object]] = []
+    asked: list[tuple[object, ...]] = []
 
-    def load_model(source: object, *, weights: object = None) -> SegModel:
-        asked.append((source, weights))
+    def load_model(source: object, *, weights: object, weights_format: object) -> SegModel:
+        asked.append((source, weights, weights_format))
         return NearestColor()
 
     monkeypatch.setattr("fastseg.predict.load_model", load_model)
     assert Predictor("fast_scnn", weights="toy", device="cpu").dataset is INFO
-    assert asked == [("fast_scnn", "toy")]
+    Predictor("espnet", weights="toy.pth", weights_format="espnet", device="cpu")
+    assert asked == [("fast_scnn", "toy", None), ("espnet", "toy.pth", "espnet")]
 
 
 def test_weights_that_give_nan_are_an_error_and_not_class_zero() -> None:
@@ -183,6 +184,7 @@ def test_weights_that_give_nan_are_an_error_and_not_class_zero() -> None:
         ({"device": "cuda:99"}, "'cuda:99' cannot be used"),
         ({"device": "gpu"}, "'gpu' cannot be used"),
         ({"weights": "camvid"}, "built already"),
+        ({"weights_format": "espnet"}, "built already"),
     ],
 )
 def test_arguments_outside_their_range_are_named(options: dict[str, object], message: str) -> None:

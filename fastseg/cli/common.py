@@ -25,6 +25,11 @@ def add_predictor_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME|PATH",
         help="published weights by name, or a weights file, checkpoint or run folder (default: the model's own)",
     )
+    parser.add_argument(
+        "--weights-format",
+        metavar="NAME",
+        help="whose file --weights is: fastseg (default), or espnet: a .pth file of ESPNet's authors",
+    )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="default: fp32")
     parser.add_argument(
@@ -45,11 +50,15 @@ def build_predictor(args: argparse.Namespace) -> Predictor:
 
     model, weights = args.model, args.weights
     published = {info.name for info in published_weights() if info.model == DEFAULT_MODEL}
-    if model is None and weights is not None and weights not in published and names_a_file(weights):
+    is_file = weights is not None and weights not in published and names_a_file(weights)
+    if args.weights_format is not None and weights is None:
+        raise ConfigError(f"--weights-format {args.weights_format} describes a file; name that file with --weights")
+    if model is None and weights is not None and (is_file or args.weights_format is not None):
         model, weights = Path(weights), None  # the file says which network it is for
     return Predictor(
         model or DEFAULT_MODEL,
         weights=weights,
+        weights_format=args.weights_format,
         device=args.device,
         scales=tuple(args.scales),
         flip=args.flip,

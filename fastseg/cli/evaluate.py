@@ -11,6 +11,7 @@ SUMMARY = "score weights on a labelled data set: IoU per class, mIoU, accuracies
 EXAMPLES = """\
   fastseg eval --model fast_scnn --weights camvid --data camvid --root /data/CamVid --split test
   fastseg eval runs/camvid_fast_scnn --root /data/CamVid --split val --scales 0.75 1 1.25 --flip
+  fastseg eval espnet_p_2_q_8_camvid.pth --weights-format espnet --root /data/CamVid --protocol camvid_authors
   fastseg eval runs/quickstart --data-args height=160 width=320 --json scores.json"""
 
 

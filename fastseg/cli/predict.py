@@ -8,7 +8,8 @@ SUMMARY = "label images, folders of images and globs; every result has its image
 EXAMPLES = """\
   fastseg predict street.jpg
   fastseg predict photos/ 'more/*.png' --out results --save overlay ids
-  fastseg predict street.jpg --weights runs/camvid_fast_scnn --overwrite"""
+  fastseg predict street.jpg --weights runs/camvid_fast_scnn --overwrite
+  fastseg predict street.jpg --weights espnet_p_2_q_8.pth --weights-format espnet"""
 
 KINDS = ("overlay", "color", "ids")
 DEFAULT_OUT = "fastseg_out"

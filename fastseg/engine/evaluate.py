@@ -23,6 +23,7 @@ from fastseg.predict import Predictor
 
 READERS = 2  # threads that decode while the network runs
 AHEAD = 4  # decoded samples that may wait: bounds the memory
+NO_CLASS = ("void", "background", "unlabelled", "unlabeled")  # what a network may know beyond the data set's classes
 
 
 class EvaluationStoppedError(Exception):
@@ -42,6 +43,9 @@ def evaluate(
 
     Under torch.distributed rank r takes samples r, r + world, ..., so none is counted twice, and ranks meet only after
     their last sample. `progress(done, total)` is called per image of this rank, `should_stop` before each.
+
+    A network may know more than the data set's classes: void or background (`NO_CLASS`), after them. Predicted on a
+    labelled pixel, it is a miss of that pixel's class; on void ground truth, it counts in no protocol.
 
     Raises FastsegError when model and data set differ in classes, UnknownNameError for a protocol, DataError for
     nothing to evaluate or a bad sample (DistributedError on the other ranks), EvaluationStoppedError on every rank.
@@ -107,12 +111,25 @@ def write_json(path: Path | str, scores: Scores, **context: object) -> None:
 
 
 def _check_classes(predictor: Predictor, dataset: SegDataset) -> None:
-    predicted, labelled = predictor.model.num_classes, dataset.info.num_classes
-    if predicted != labelled:
-        raise FastsegError(
-            f"the model predicts {predicted} classes and {dataset.info.name} has {labelled}; "
-            f"evaluate weights trained on {dataset.info.name}, or choose the data set of the model (data.name=...)"
-        )
+    """The data set's classes must be the model's first; what the model has beyond them must stand for none."""
+    labelled, predicted = dataset.info.num_classes, predictor.model.num_classes
+    known = predictor.model.weights_info
+    # a model in memory, or weights that others made, may have numbers for names: then only the count can tell
+    names = known.dataset.class_names if known is not None and known.dataset.name != "unnamed" else ()
+    extra = names[labelled:]
+    instead = f"evaluate weights trained on {dataset.info.name}, or choose the data set of the model (data.name=...)"
+    if predicted != labelled and not (extra and all(_plain(name) in NO_CLASS for name in extra)):
+        raise FastsegError(f"the model predicts {predicted} classes and {dataset.info.name} has {labelled}; {instead}")
+    for index, (ours, theirs) in enumerate(zip(names, dataset.info.class_names, strict=False)):
+        if _plain(ours) != _plain(theirs):
+            raise FastsegError(
+                f"class {index} is {ours!r} to the model and {theirs!r} in {dataset.info.name}; {instead}"
+            )
+
+
+def _plain(name: str) -> str:
+    """'Sign_Symbol' and 'sign symbol' are one class."""
+    return "".join(character for character in name.casefold() if character.isalnum())
 
 
 def _count(dataset: SegDataset, limit: int | None) -> int:

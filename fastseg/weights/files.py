@@ -90,7 +90,7 @@ def read_weights(path: str | Path) -> Weights:
     if not path.is_file():
         raise MissingFileError(f"weights file {path} does not exist")
     digest = file_sha256(path)
-    if path.suffix == ".pt":
+    if path.suffix in (".pt", ".pth"):
         return _read_checkpoint(path, digest)
     from safetensors import SafetensorError, safe_open
 
@@ -103,17 +103,25 @@ def read_weights(path: str | Path) -> Weights:
     return Weights(state, _read_info(metadata.get("info"), metadata.get("format_version"), path, digest))
 
 
-def read_checkpoint_file(path: Path) -> dict[str, Any]:
-    """A training checkpoint as a table. Raises CheckpointError when it is damaged or holds more than plain data."""
+def read_torch_file(path: Path) -> object:
+    """What `torch.save` wrote. Raises CheckpointError when it is damaged or holds more than tensors and plain data."""
     try:
-        table = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise five kinds of exception, by where the damage sits
         reason = f"{type(error).__name__}: {error}"
         if isinstance(error, pickle.UnpicklingError):  # torch's own text advises to lift the safeguard
             reason = "it is damaged, or holds more than tensors and plain data, which could run code"
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {reason}") from None
+
+
+def read_checkpoint_file(path: Path) -> dict[str, Any]:
+    """A training checkpoint as a table. Raises CheckpointError as `read_torch_file`, and for other tables."""
+    table = read_torch_file(path)
     if not isinstance(table, dict) or "format_version" not in table:
-        raise CheckpointError(f"{path} is not a fastseg checkpoint (no format_version); convert it first")
+        raise CheckpointError(
+            f"{path} is not a fastseg checkpoint (no format_version); weights that others made need "
+            "their format's name: weights_format='espnet' (on the command line --weights-format espnet)"
+        )
     _check_version(table["format_version"], path)
     return table
 
@@ -167,7 +175,7 @@ def load_state(model: SegModel, state: Mapping[str, Tensor], source: str) -> Non
     Raises CheckpointError naming `source`, the numbers of classes when they differ, or examples of names that do not
     match.
     """
-    stripped = {_strip(name): tensor for name, tensor in state.items()}
+    stripped = {strip_wrappers(name): tensor for name, tensor in state.items()}
     own = model.state_dict()
     shapes = {name: (tuple(stripped[name].shape), tuple(own[name].shape)) for name in own.keys() & stripped.keys()}
     different = {name: pair for name, pair in shapes.items() if pair[0] != pair[1]}
@@ -190,7 +198,8 @@ def load_state(model: SegModel, state: Mapping[str, Tensor], source: str) -> Non
             tensor.copy_(stripped[name])
 
 
-def _strip(name: str) -> str:
+def strip_wrappers(name: str) -> str:
+    """A tensor's name without what DistributedDataParallel, DataParallel and torch.compile put before it."""
     while name.startswith(_PREFIXES):
         name = name.split(".", 1)[1]
     return name

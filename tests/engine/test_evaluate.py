@@ -60,7 +60,7 @@ class RedPredictor:
     """Predicts the red channel modulo 4: every class, and 3, which is none."""
 
     def __init__(self, num_classes: int = K) -> None:
-        self.model = SimpleNamespace(num_classes=num_classes)
+        self.model = SimpleNamespace(num_classes=num_classes, weights_info=None)
 
     def predict_array(self, image: np.ndarray) -> np.ndarray:
         return image[..., 0] % 4

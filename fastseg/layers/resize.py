@@ -17,8 +17,9 @@ def resize(
 ) -> Tensor:
     """Resize maps (N,C,h,w) to `size` = (H, W), or to the height and width of `like`.
 
-    `mode` is 'bilinear' or 'nearest'; `align_corners` counts for 'bilinear' only. A map that has the size already
-    is returned as it is. Raises ValueError unless exactly one of `size` and `like` is given.
+    `mode` is 'bilinear', 'bicubic' (Keys' kernel with a = -0.75) or 'nearest', for which `align_corners` does not
+    count. None of them averages before it shrinks (no antialiasing). A map that has the size already is returned as
+    it is. Raises ValueError unless exactly one of `size` and `like` is given.
     """
     if (size is None) == (like is None):
         raise ValueError("resize needs exactly one of size=(height, width) and like=tensor")

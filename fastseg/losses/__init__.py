@@ -1,6 +1,16 @@
 """Losses: logits and labels -> sums with their normalisers, so that the mean is the same on one process and on many."""
 
+from fastseg.losses.boundary import class_boundary, class_contours
 from fastseg.losses.pixel import LOSSES, LossTerm, PixelLoss, cross_entropy, ohem_cross_entropy
 from fastseg.losses.segmentation import SegLoss
 
-__all__ = ["LOSSES", "LossTerm", "PixelLoss", "SegLoss", "cross_entropy", "ohem_cross_entropy"]
+__all__ = [
+    "LOSSES",
+    "LossTerm",
+    "PixelLoss",
+    "SegLoss",
+    "class_boundary",
+    "class_contours",
+    "cross_entropy",
+    "ohem_cross_entropy",
+]

@@ -43,12 +43,17 @@ class PixelLoss(Protocol):
 LOSSES: Registry[PixelLoss] = Registry("loss")
 
 
-def _pixel_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Negative log likelihood (N,H,W), 0 where ignored."""
+def check_size(logits: Tensor, labels: Tensor) -> None:
+    """Raise ValueError unless logits (N,K,H,W) and labels (N,H,W) have the same height and width."""
     if logits.shape[-2:] != labels.shape[-2:]:
         raise ValueError(
             f"logits are {tuple(logits.shape)} but labels {tuple(labels.shape)}; resize the logits to the labels first"
         )
+
+
+def _pixel_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Negative log likelihood (N,H,W), 0 where ignored."""
+    check_size(logits, labels)
     return F.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="none")
 
 

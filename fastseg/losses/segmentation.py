@@ -16,8 +16,9 @@ class SegLoss:
     """Named loss terms of a SegOutput: 'main', and 'aux.<name>' for every auxiliary output with a weight.
 
     Logits are resized to the labels. `weights` gives each term's factor in the optimised sum. An auxiliary output may
-    have a loss of its own in `aux_loss`; otherwise it shares the main one. Auxiliary losses look at every
-    `aux_stride`-th label only: at full resolution the two of Fast-SCNN take a quarter of a step on a CPU.
+    have a loss of its own, under its name in `aux_losses`; otherwise it shares the main one. Auxiliary losses look at
+    every `aux_stride`-th label only: at full resolution the two of Fast-SCNN take a quarter of a step on a CPU. Raises
+    ConfigError for names that the model does not have, and for auxiliary outputs without a weight.
     """
 
     def __init__(
@@ -26,21 +27,22 @@ class SegLoss:
         *,
         aux_weights: Mapping[str, float],
         aux_names: Iterable[str],
-        aux_loss: PixelLoss | None = None,
+        aux_losses: Mapping[str, PixelLoss] | None = None,
         align_corners: bool = False,
         aux_stride: int = 1,
     ) -> None:
-        names = tuple(aux_names)
-        for name in aux_weights:
-            if name not in names:
-                raise ConfigError(f"loss.aux.{name}: the model has no such auxiliary output; {suggest(name, names)}")
+        names, own = tuple(aux_names), aux_losses or {}
+        for key, given in (("loss.aux", aux_weights), ("loss.aux_losses", own)):
+            for name in given:
+                if name not in names:
+                    raise ConfigError(f"{key}.{name}: the model has no such auxiliary output; {suggest(name, names)}")
         missing = [name for name in names if name not in aux_weights]
         if missing:
             raise ConfigError(
                 f"the model has auxiliary outputs without a weight: {', '.join(missing)}; "
                 f"set loss.aux.{missing[0]}=0.4, or build the model without them"
             )
-        self._losses = {"main": loss} | {f"aux.{name}": aux_loss or loss for name in names}
+        self._losses = {"main": loss} | {f"aux.{name}": own.get(name, loss) for name in names}
         self.weights = {"main": 1.0} | {f"aux.{name}": float(aux_weights[name]) for name in names}
         self._strides = {"main": 1} | {f"aux.{name}": aux_stride for name in names}
         self._align_corners = align_corners

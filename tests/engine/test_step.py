@@ -119,6 +119,7 @@ SETTINGS = {
     "class_weights": Setting(args={"class_weights": WEIGHTS}),
     "ohem": Setting(loss="ohem_cross_entropy", args={"threshold": 0.3, "min_kept": 20}),
     "ohem_class_weights": Setting(loss="ohem_cross_entropy", args={"min_kept": 9, "class_weights": WEIGHTS}),
+    "class_boundary": Setting(loss="class_boundary", args={"radius": 1}),
     "fast_scnn": Setting(model="fast_scnn", size=(40, 72)),
 }
 

@@ -239,6 +239,6 @@ def test_labels_of_another_size_are_refused() -> None:
 
 
 def test_losses_are_registered_by_name() -> None:
-    assert LOSSES.names() == ["cross_entropy", "ohem_cross_entropy"]
+    assert LOSSES.names() == ["class_boundary", "cross_entropy", "ohem_cross_entropy"]
     with pytest.raises(UnknownNameError, match="did you mean 'threshold'"):
         LOSSES.build("ohem_cross_entropy", treshold=0.7)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from fastseg.errors import ConfigError
-from fastseg.losses import SegLoss, cross_entropy, ohem_cross_entropy
+from fastseg.losses import SegLoss, class_boundary, cross_entropy, ohem_cross_entropy
 from fastseg.types import SegOutput
 
 LABELS = torch.randint(0, 3, (2, 16, 24), generator=torch.Generator().manual_seed(0))
@@ -51,12 +51,31 @@ def test_an_auxiliary_output_without_a_weight_is_refused_with_the_key_to_set() -
 
 
 def test_an_auxiliary_output_may_have_a_loss_of_its_own() -> None:
-    loss = SegLoss(
-        cross_entropy(), aux_weights={"detail": 1}, aux_names=["detail"], aux_loss=ohem_cross_entropy(0.5, 0)
-    )
-    terms = loss(SegOutput(LOGITS, {"detail": LOGITS}), LABELS)
+    own = {"detail": ohem_cross_entropy(0.5, 0)}
+    weights = {"detail": 1.0, "context": 1.0}
+    loss = SegLoss(cross_entropy(), aux_weights=weights, aux_names=["detail", "context"], aux_losses=own)
+    terms = loss(SegOutput(LOGITS, {"detail": LOGITS, "context": LOGITS}), LABELS)
     assert terms["aux.detail"].normalizer < terms["main"].normalizer == (LABELS != 255).sum()
+    torch.testing.assert_close(terms["aux.context"], terms["main"])
     assert loss.normalizers(LABELS) is None
+
+
+def test_contours_may_supervise_an_auxiliary_output() -> None:
+    own = {"detail": class_boundary(radius=1)}
+    loss = SegLoss(cross_entropy(), aux_weights={"detail": 0.5}, aux_names=["detail"], aux_losses=own, aux_stride=2)
+    terms = loss(SegOutput(LOGITS, {"detail": DETAIL}), LABELS)
+    seen = LABELS[:, 1::2, 1::2]
+    small = F.interpolate(DETAIL, size=tuple(seen.shape[1:]), mode="bilinear")
+    torch.testing.assert_close(terms["aux.detail"], class_boundary(radius=1)(small, seen))
+    normalizers = loss.normalizers(LABELS)
+    assert normalizers is not None
+    assert normalizers["aux.detail"] == (seen != 255).sum()
+
+
+def test_a_loss_for_an_auxiliary_output_that_is_not_there_offers_the_right_name() -> None:
+    own = {"detial": class_boundary()}
+    with pytest.raises(ConfigError, match=r"loss\.aux_losses\.detial: .* did you mean 'detail'"):
+        SegLoss(cross_entropy(), aux_weights={"detail": 0.4}, aux_names=["detail"], aux_losses=own)
 
 
 def test_normalisers_come_from_labels_alone_where_every_loss_allows_it() -> None:

@@ -20,6 +20,9 @@ from fastseg.types import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 # what a value's conversion to its key's type raises, besides OmegaConf's own errors
 _CONVERSION_ERRORS = (TypeError, ValueError, ArithmeticError, RecursionError)
 
+# where many look for the length of a run first
+_LENGTHS = {"train.epochs": "schedule.epochs", "train.iterations": "schedule.iterations"}
+
 
 @dataclass
 class ModelConfig:
@@ -71,26 +74,30 @@ class AugmentConfig:
 
 @dataclass
 class OptimConfig:
-    """`head_lr_multiplier` applies to parameters whose name starts with one of `head_prefixes`."""
+    """The head multipliers apply to every parameter outside the model's `backbone`: 10 has the rest learn ten times as
+    fast as a backbone that starts from ImageNet's weights. `adam` adds the decay to gradients, `adamw` to weights."""
 
-    name: Literal["sgd", "adamw"] = "sgd"
+    name: Literal["sgd", "adam", "adamw"] = "sgd"
     lr: float = 0.01
     momentum: float = 0.9
     nesterov: bool = False
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 4e-5
     head_lr_multiplier: float = 1.0
-    head_prefixes: list[str] = field(default_factory=lambda: ["classifier", "aux_heads"])
+    head_decay_multiplier: float = 1.0
 
 
 @dataclass
 class ScheduleConfig:
-    """Length in `epochs`, or in `iterations` when that is set. `warmup` counts iterations."""
+    """Length in `epochs`, or in `iterations` when that is set. `warmup` counts iterations. 'step' cuts the run into
+    `steps` equal parts and multiplies the rate by `step_factor` from each to the next."""
 
-    name: Literal["poly", "cosine"] = "poly"
+    name: Literal["poly", "cosine", "step"] = "poly"
     epochs: float = 100.0
     iterations: int | None = None
     power: float = 0.9
+    steps: int = 3
+    step_factor: float = 0.5
     warmup: int = 0
     warmup_factor: float = 0.1
     final_factor: float = 0.0
@@ -98,13 +105,15 @@ class ScheduleConfig:
 
 @dataclass
 class LossConfig:
-    """`class_weights` from the training labels: 'enet' is 1/ln(1.02+p), 'median' is median(p)/p over images. Auxiliary
-    losses compare with every `aux_stride`-th label."""
+    """`class_weights` from the training labels: 'enet' is 1/ln(1.02+p), 'espnet' 1/ln(1.1+p), 'median' is median(p)/p
+    over images. `aux` has the weights of auxiliary outputs, by name; they share the main loss, or have the one that
+    `aux_losses` names, with its defaults. Auxiliary losses compare with every `aux_stride`-th label."""
 
     name: str = "cross_entropy"
     args: dict[str, Any] = field(default_factory=dict)
-    class_weights: Literal["none", "enet", "median"] = "none"
+    class_weights: Literal["none", "enet", "espnet", "median"] = "none"
     aux: dict[str, float] = field(default_factory=dict)
+    aux_losses: dict[str, str] = field(default_factory=dict)
     aux_stride: int = 1
 
 
@@ -150,8 +159,9 @@ class Config:
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
     """The configuration in the YAML file `path` (defaults without one), changed by `section.key=value` overrides.
 
-    Raises MissingFileError for the file, and ConfigError naming file, key and the nearest right spelling for unknown
-    or repeated keys, wrong types and impossible values.
+    An override of schedule.epochs, also as train.epochs, replaces the file's schedule.iterations. Raises
+    MissingFileError for the file, and ConfigError naming file, key and the nearest right spelling for unknown or
+    repeated keys, wrong types and impossible values.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -171,7 +181,12 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
             raise ConfigError(f"{path}: a configuration is a table of sections; allowed: {_names(Config)}")
         merged = _merge(merged, loaded, str(path))
     for override in overrides:
-        key, equals, _ = override.partition("=")
+        key, equals, value = override.partition("=")
+        if key in _LENGTHS:
+            key = _LENGTHS[key]
+            override = f"{key}={value}"
+        if key == "schedule.epochs":  # the length that is said last counts
+            merged.schedule.iterations = None
         if not equals or not re.fullmatch(r"\w+(\.\w+)*", key):
             raise ConfigError(f"override {override!r} is not of the form section.key=value, such as optim.lr=0.01")
         try:
@@ -237,7 +252,7 @@ def _check_keys(table: Any, schema: type, prefix: str, where: str) -> None:
     hints = get_type_hints(schema)
     for key, value in table.items():
         if key not in hints:
-            elsewhere = _sections_with(str(key)) if not prefix else []
+            elsewhere = _sections_with(str(key))
             moved = f"; it belongs under {' or '.join(elsewhere)}" if elsewhere else ""
             raise ConfigError(f"{where}: unknown key {prefix}{key}; {suggest(str(key), hints)}{moved}")
         if is_dataclass(hints[key]):
@@ -326,6 +341,13 @@ def _check_values(config: Config, where: str) -> None:
         ),
         (config.schedule.warmup < 0, "schedule.warmup", config.schedule.warmup, "0 or more iterations"),
         (config.schedule.power < 0, "schedule.power", config.schedule.power, "0 or more"),
+        (config.schedule.steps < 1, "schedule.steps", config.schedule.steps, "at least 1"),
+        (
+            not 0 <= config.schedule.step_factor <= 1,
+            "schedule.step_factor",
+            config.schedule.step_factor,
+            "a factor in 0..1",
+        ),
         (not 0 <= config.augment.blur <= 1, "augment.blur", config.augment.blur, "a probability in 0..1"),
         (not 0 <= config.optim.momentum < 1, "optim.momentum", config.optim.momentum, "0 up to below 1"),
         (
@@ -344,7 +366,7 @@ def _check_values(config: Config, where: str) -> None:
     ]
     not_negative: list[tuple[str, Any, tuple[str, ...]]] = [
         ("augment", config.augment, ("aspect", "rotate", "brightness", "contrast", "saturation", "hue")),
-        ("optim", config.optim, ("weight_decay", "head_lr_multiplier")),
+        ("optim", config.optim, ("weight_decay", "head_lr_multiplier", "head_decay_multiplier")),
         ("schedule", config.schedule, ("warmup_factor", "final_factor")),
     ]
     for section, table, names in not_negative:

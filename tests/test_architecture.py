@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -196,6 +197,7 @@ def test_a_script_is_one_line_that_trains_its_config(script: Path) -> None:
     assert config.is_file()
     assert script.stem == f"{config.parent.name}_{config.stem}"
     assert content[0].endswith('"$@"'), "arguments must reach the command"
+    assert os.access(script, os.X_OK), "chmod +x"
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}-{path.stem}")

@@ -78,15 +78,19 @@ def test_exponents_are_numbers_in_open_tables_too(tmp_path: Path) -> None:
         ("train: {total_batch: 1.5}", ["train.total_batch", "expected int"]),
         ("train: {total_batch: '8 images'}", ["train.total_batch", "expected int"]),
         ("optim: {nesterov: perhaps}", ["optim.nesterov", "expected bool"]),
-        ("optim: {name: adam}", ["optim.name", "sgd, adamw"]),
+        ("optim: {name: rmsprop}", ["optim.name", "sgd, adam, adamw"]),
         ("train: {precision: fp8}", ["train.precision", "fp32, bf16, fp16"]),
         ("input: {channel_order: gbr}", ["input.channel_order", "rgb, bgr"]),
         ("run_dir: null", ["run_dir", "expected str"]),
         ("run_dir: [a]", ["run_dir", "expected str"]),
-        ("optim: {head_prefixes: classifier}", ["optim.head_prefixes"]),
+        ("optim: {head_prefixes: classifier}", ["optim.head_prefixes", "unknown key"]),
+        ("schedule: {name: steps}", ["schedule.name", "poly, cosine, step"]),
+        ("loss: {class_weights: log}", ["loss.class_weights", "none, enet, espnet, median"]),
         ("model: {args: null}", ["model.args"]),
         ("loss: {aux: {detail: much}}", ["loss.aux.detail", "'much'"]),
         ("loss: {aux: {detail: null}}", ["loss.aux.detail"]),
+        ("loss: {aux_losses: {detail: null}}", ["loss.aux_losses.detail"]),
+        ("loss: {aux_loss: {detail: cross_entropy}}", ["loss.aux_loss", "'aux_losses'"]),
         ("optim:\n  lr: 1\n  lr: 2", ["duplicate key lr", "line 3"]),
         ("optim: {lr: 1}\noptim: {lr: 2}", ["duplicate key optim", "line 2"]),
         ("model: {args: {aux: true, aux: false}}", ["duplicate key aux"]),
@@ -130,6 +134,7 @@ def test_a_mistake_in_a_file_names_file_key_and_remedy(tmp_path: Path, text: str
         ("optim.weight_decay", "-1e-4"),
         ("optim.betas", "[0.9, 1.0]"),
         ("optim.head_lr_multiplier", "-1"),
+        ("optim.head_decay_multiplier", "-1"),
         ("augment.crop", "[0, 8]"),
         ("augment.scale", "[2, 0.5]"),
         ("augment.scale", "[0, 1]"),
@@ -155,6 +160,9 @@ def test_a_mistake_in_a_file_names_file_key_and_remedy(tmp_path: Path, text: str
         ("schedule.iterations", "0"),
         ("schedule.warmup", "-1"),
         ("schedule.power", "-1"),
+        ("schedule.steps", "0"),
+        ("schedule.step_factor", "1.5"),
+        ("schedule.step_factor", "-0.5"),
         ("schedule.warmup_factor", "-0.1"),
         ("loss.aux.detail", "-0.4"),
     ],
@@ -316,3 +324,25 @@ def test_differences_are_dotted_keys_and_tuples_equal_lists() -> None:
     other["optim"]["lr"], other["run_dir"] = 1.0, "elsewhere"
     del other["train"]["seed"]
     assert config_differences(one, other) == ["optim.lr", "run_dir", "train.seed"]
+
+
+@pytest.mark.parametrize("key", ["schedule.epochs", "train.epochs"])
+def test_epochs_on_the_command_line_replace_the_iterations_of_the_file(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("schedule: {iterations: 450}\n")
+    schedule = load_config(path, [f"{key}=3"]).schedule
+    assert (schedule.epochs, schedule.iterations) == (3.0, None)
+    assert load_config(path, [f"{key}=3", "train.iterations=7"]).schedule.iterations == 7
+
+
+def test_a_key_in_the_wrong_section_is_shown_the_right_one() -> None:
+    with pytest.raises(ConfigError, match=r"unknown key train\.lr; .*it belongs under optim\.lr"):
+        load_config(None, ["train.lr=0.1"])
+
+
+def test_losses_of_auxiliary_outputs_are_names(tmp_path: Path) -> None:
+    assert load(tmp_path, "").loss.aux_losses == {}
+    text = "loss: {aux: {boundary: 0.5}, aux_losses: {boundary: class_boundary}}"
+    assert load(tmp_path, text).loss.aux_losses == {"boundary": "class_boundary"}
+    override = "loss.aux_losses.boundary=ohem_cross_entropy"
+    assert load(tmp_path, text, override).loss.aux_losses == {"boundary": "ohem_cross_entropy"}

@@ -22,6 +22,9 @@ if [[ $# -gt 0 && ! -e $1 && -e $root/$1 ]]; then
 fi
 
 nproc=${NPROC:-$("$python" -c 'import torch; print(max(1, torch.cuda.device_count()))')}
+for argument; do
+    if [[ $argument == *.sh ]]; then nproc=1; fi # `bash exp/*.sh` is a mistake, which one process answers in one line
+done
 cores=$("$python" -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores > nproc ? cores / nproc : 1))}
 

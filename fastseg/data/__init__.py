@@ -1,7 +1,17 @@
 """Readers, one adapter per data set, augmentation, and procedural road scenes."""
 
 from fastseg.data.camvid import camvid
+from fastseg.data.cityscapes import cityscapes
 from fastseg.data.dataset import DATASETS, ConcatDataset, FileDataset, SegDataset, build_dataset
 from fastseg.data.road_scenes import road_scenes
 
-__all__ = ["DATASETS", "ConcatDataset", "FileDataset", "SegDataset", "build_dataset", "camvid", "road_scenes"]
+__all__ = [
+    "DATASETS",
+    "ConcatDataset",
+    "FileDataset",
+    "SegDataset",
+    "build_dataset",
+    "camvid",
+    "cityscapes",
+    "road_scenes",
+]

@@ -7,15 +7,17 @@ import numpy as np
 from fastseg.data.dataset import SegDataset
 from fastseg.errors import ConfigError, suggest
 
-WEIGHTINGS = ("enet", "median")
+WEIGHTINGS = ("enet", "espnet", "median")
+LOG_OFFSETS = {"enet": 1.02, "espnet": 1.10}
 
 
 def class_weights(dataset: SegDataset, weighting: str, *, limit: int = 500) -> list[float]:
     """Weights of the classes (K) by their share of pixels, over at most `limit` evenly spaced samples.
 
-    'enet' is 1/ln(1.02 + p) with p the class's share of valid pixels (arXiv 1606.02147, section 5.2); 'median' is
-    median(f)/f with f the class's share within the images that show it (arXiv 1411.4734, section 6.3.2). A class that
-    never occurs weighs 1. Raises ConfigError for another weighting.
+    'enet' is 1/ln(1.02 + p) with p the class's share of valid pixels (arXiv 1606.02147, section 5.2); 'espnet' is
+    1/ln(1.10 + p), which keeps rare classes below 10.5 (the code of arXiv 1803.06815's authors: train/loadData.py of
+    sacmehta/ESPNet); 'median' is median(f)/f with f the class's share within the images that show it (arXiv 1411.4734,
+    section 6.3.2). A class that never occurs weighs 1. Raises ConfigError for another weighting.
     """
     if weighting not in WEIGHTINGS:
         raise ConfigError(f"loss.class_weights is {weighting!r}; {suggest(weighting, ('none', *WEIGHTINGS))}")
@@ -30,8 +32,8 @@ def class_weights(dataset: SegDataset, weighting: str, *, limit: int = 500) -> l
     weights = np.ones(num_classes)
     if not occurs.any():
         return [1.0] * num_classes
-    if weighting == "enet":
-        weights[occurs] = 1 / np.log(1.02 + pixels[occurs] / pixels.sum())
+    if weighting in LOG_OFFSETS:
+        weights[occurs] = 1 / np.log(LOG_OFFSETS[weighting] + pixels[occurs] / pixels.sum())
     else:
         share = pixels[occurs] / presence[occurs]
         weights[occurs] = np.median(share) / share

@@ -10,22 +10,54 @@ import torch
 from fastseg.config import Config
 from fastseg.data import SegDataset, build_dataset
 from fastseg.data.statistics import class_weights
+from fastseg.engine import optimizer
 from fastseg.engine.distributed import Processes
 from fastseg.errors import ConfigError, DistributedError, UnknownNameError
-from fastseg.losses import LOSSES, SegLoss
+from fastseg.losses import LOSSES, PixelLoss, SegLoss
 from fastseg.models import MODELS
 from fastseg.types import DatasetInfo, SegModel, WeightsInfo
+from fastseg.weights.files import load_state
+
+BACKBONE_WEIGHTS = "backbone_weights"  # the argument of every network whose backbone has published weights
 
 
-def build_model(config: Config, num_classes: int) -> SegModel:
-    """The configured network, untrained. Raises ConfigError naming model.name or the argument."""
-    if "num_classes" in config.model.args:
+def build_model(config: Config, num_classes: int, *, backbone_weights: bool = False) -> SegModel:
+    """The configured network, untrained, or with `backbone_weights` from what model.args.backbone_weights names.
+
+    Only the start of a run needs those: they may have to be fetched, and any trained weights replace them. Raises
+    ConfigError naming model.name or the argument, CheckpointError for backbone weights that cannot be had.
+    """
+    arguments = dict(config.model.args)
+    if "num_classes" in arguments:
         raise ConfigError(f"{config.source}: model.args.num_classes comes from the data set ({num_classes}); remove it")
+    if BACKBONE_WEIGHTS in arguments and not backbone_weights:
+        arguments[BACKBONE_WEIGHTS] = None  # not left out: a model without the argument refuses it
     try:
-        return MODELS.build(config.model.name, num_classes=num_classes, **config.model.args)
+        return MODELS.build(config.model.name, num_classes=num_classes, **arguments)
     except (UnknownNameError, TypeError, ValueError) as error:
         key = "model.args" if config.model.name in MODELS else "model.name"
         raise ConfigError(f"{config.source}: {key}: {error}") from None
+
+
+def load_backbone_weights(config: Config, model: SegModel, procs: Processes) -> None:
+    """Start `model`, the configured one, from the weights that model.args.backbone_weights names, if it names any.
+
+    One process fetches and reads them; the others copy. Raises as `build_model`.
+    """
+    if config.model.args.get(BACKBONE_WEIGHTS) is None:
+        return
+    if procs.is_main:
+        start = build_model(config, model.num_classes, backbone_weights=True)
+        load_state(model, start.state_dict(), f"{config.source}: model.args.{BACKBONE_WEIGHTS}")
+    procs.copy_from_main(model.state_dict().values())
+
+
+def build_optimizer(config: Config, model: SegModel) -> torch.optim.Optimizer:
+    """The configured optimiser. Raises ConfigError naming the key that does not fit the model."""
+    try:
+        return optimizer.build_optimizer(model, config.optim)
+    except ConfigError as error:
+        raise ConfigError(f"{config.source}: {error}") from None
 
 
 def build_split(config: Config, split: str) -> SegDataset:
@@ -55,14 +87,12 @@ def build_loss(config: Config, model: SegModel, train_data: SegDataset | None) -
         )
     try:
         loss = LOSSES.build(config.loss.name, **arguments)
-        if "min_kept" in LOSSES.arguments(config.loss.name):  # counted in pixels, of which there are fewer
-            default = LOSSES.arguments(config.loss.name)["min_kept"].default
-            arguments["min_kept"] = arguments.get("min_kept", default) // config.loss.aux_stride**2
+        shared = _aux_loss(config.loss.name, arguments, config.loss.aux_stride)
         return SegLoss(
             loss,
             aux_weights=config.loss.aux,
             aux_names=model.aux_names,
-            aux_loss=LOSSES.build(config.loss.name, **arguments),
+            aux_losses=dict.fromkeys(model.aux_names, shared) | _own_losses(config),
             align_corners=model.align_corners,
             aux_stride=config.loss.aux_stride,
         )
@@ -72,6 +102,31 @@ def build_loss(config: Config, model: SegModel, train_data: SegDataset | None) -
         raise ConfigError(f"{config.source}: loss: {error}") from None
 
 
+def _own_losses(config: Config) -> dict[str, PixelLoss]:
+    """The losses of auxiliary outputs that have one of their own."""
+    losses = {}
+    for name, loss in config.loss.aux_losses.items():
+        try:
+            losses[name] = _aux_loss(loss, {}, config.loss.aux_stride)
+        except UnknownNameError as error:
+            raise ConfigError(f"loss.aux_losses.{name}: {error}") from None
+    return losses
+
+
+def _aux_loss(name: str, arguments: dict[str, Any], stride: int) -> PixelLoss:
+    """The loss `name` for every `stride`-th label: what its arguments count in labels shrinks alike."""
+    shrunk = {
+        key: arguments.get(key, parameter.default)
+        for key, parameter in LOSSES.arguments(name).items()
+        if key in ("min_kept", "radius")
+    }
+    if "min_kept" in shrunk:
+        shrunk["min_kept"] //= stride**2
+    if "radius" in shrunk:
+        shrunk["radius"] = max(1, shrunk["radius"] // stride)
+    return LOSSES.build(name, **(arguments | shrunk))
+
+
 def autocast(config: Config, device: torch.device) -> contextlib.AbstractContextManager[object]:
     """The context in which the network runs at train.precision."""
     dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config.train.precision]
@@ -79,7 +134,7 @@ def autocast(config: Config, device: torch.device) -> contextlib.AbstractContext
 
 
 def weights_info(config: Config, dataset: DatasetInfo) -> WeightsInfo:
-    """What the trained weights are: written into every checkpoint and weights file."""
+    """What the trained weights are: written into every checkpoint and weights file. What they began from is no part."""
     return WeightsInfo(
         model=config.model.name,
         name=dataset.name,
@@ -87,7 +142,7 @@ def weights_info(config: Config, dataset: DatasetInfo) -> WeightsInfo:
         sha256="",
         dataset=dataset,
         preprocessing=config.preprocessing,
-        model_args=dict(config.model.args),
+        model_args={key: value for key, value in config.model.args.items() if key != BACKBONE_WEIGHTS},
     )
 
 

@@ -9,16 +9,23 @@ import torch
 from torch import Tensor, nn
 
 from fastseg.config import OptimConfig, ScheduleConfig
+from fastseg.errors import ConfigError
 
 
 def learning_rate_factor(schedule: ScheduleConfig, iteration: int, total: int) -> float:
     """Factor on the base learning rate at step `iteration` of `total`: a pure function, so there is no state to save.
 
-    Poly: (1 - t)^power; cosine: half a wave; both from 1 to `final_factor`, under a linear warm-up from
-    `warmup_factor`.
+    Poly: (1 - t)^power; cosine: half a wave; both from 1 to 0. Step: step_factor^k in part k of `steps` equal parts.
+    Their range 0 to 1 becomes `final_factor` to 1, and a linear warm-up from `warmup_factor` multiplies the result.
     """
     progress = min(iteration / max(total, 1), 1.0)
-    decay = (1 - progress) ** schedule.power if schedule.name == "poly" else (1 + math.cos(math.pi * progress)) / 2
+    if schedule.name == "poly":
+        decay = (1 - progress) ** schedule.power
+    elif schedule.name == "cosine":
+        decay = (1 + math.cos(math.pi * progress)) / 2
+    else:
+        part = min(iteration * schedule.steps // max(total, 1), schedule.steps - 1)
+        decay = schedule.step_factor**part
     factor = schedule.final_factor + (1 - schedule.final_factor) * decay
     if iteration < schedule.warmup:
         factor *= schedule.warmup_factor + (1 - schedule.warmup_factor) * iteration / schedule.warmup
@@ -26,28 +33,40 @@ def learning_rate_factor(schedule: ScheduleConfig, iteration: int, total: int) -
 
 
 def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, object]]:
-    """Groups of parameters: weights with decay, norms and biases without, each apart for heads with their own rate."""
+    """Groups of parameters: weights with decay, norms and biases without; what is no backbone apart, when it differs.
+
+    Raises ConfigError for a head multiplier where the model has no `backbone` to tell its heads from.
+    """
+    lr_multiplier, decay_multiplier = config.head_lr_multiplier, config.head_decay_multiplier
+    differs = lr_multiplier != 1 or decay_multiplier != 1
+    if differs and not hasattr(model, "backbone"):
+        key = "head_lr_multiplier" if lr_multiplier != 1 else "head_decay_multiplier"
+        raise ConfigError(
+            f"optim.{key} is {getattr(config, key)}, for parameters outside the model's backbone, and "
+            f"{type(model).__name__} has no part called backbone; leave it out"
+        )
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            is_head = config.head_lr_multiplier != 1 and name.startswith(tuple(config.head_prefixes))
+            is_head = differs and not name.startswith("backbone.")
             groups.setdefault((is_head, parameter.ndim > 1), []).append(parameter)
     return [
         {
             "params": parameters,
-            "weight_decay": config.weight_decay if decayed else 0.0,
-            "lr_multiplier": config.head_lr_multiplier if is_head else 1.0,
+            "weight_decay": config.weight_decay * (decay_multiplier if is_head else 1) if decayed else 0.0,
+            "lr_multiplier": lr_multiplier if is_head else 1.0,
         }
         for (is_head, decayed), parameters in groups.items()
     ]
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """SGD or AdamW over `parameter_groups`."""
+    """SGD, Adam or AdamW over `parameter_groups`. Raises as that does."""
     groups = parameter_groups(model, config)
     if config.name == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
+    adam = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
+    return adam(groups, lr=config.lr, betas=config.betas)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -23,7 +23,6 @@ from fastseg.engine.evaluate import EvaluationStoppedError, evaluate
 from fastseg.engine.optimizer import (
     WeightAverage,
     all_finite,
-    build_optimizer,
     learning_rate_factor,
     set_learning_rate,
 )
@@ -96,8 +95,7 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
         eval_model = copy.deepcopy(model).eval()
         eval_model.weights_info = info
         model = convert_norm(model, norm).train()  # type: ignore[assignment]
-        optimizer = build_optimizer(model, config.optim)
-        average = WeightAverage(model, config.train.ema_decay) if config.train.ema_decay else None
+        optimizer = build.build_optimizer(config, model)
         scaler = torch.amp.GradScaler(procs.device.type, enabled=config.train.precision == "fp16")
         seg_loss = build.build_loss(config, model, train_data)
 
@@ -108,6 +106,9 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
             held.enter_context(locked(run_dir))
             checkpoint = resolve_resume(resume, folder)
         checkpoint = procs.from_main(checkpoint)  # one choice: another run may have been saving until now
+        if checkpoint is None:
+            build.load_backbone_weights(config, model, procs)
+        average = WeightAverage(model, config.train.ema_decay) if config.train.ema_decay else None
         if checkpoint is not None:
             table = load_checkpoint(checkpoint)
             refuse_changes(table, config, procs, checkpoint)

@@ -44,13 +44,18 @@ def test_enet_weights_are_its_formula_over_valid_pixels() -> None:
     assert weights == pytest.approx([1 / math.log(1.02 + 7 / 8), 1 / math.log(1.02 + 1 / 8), 1.0])
 
 
+def test_espnet_weights_are_its_formula_over_valid_pixels() -> None:
+    weights = class_weights(Labels(TWO), "espnet")
+    assert weights == pytest.approx([1 / math.log(1.10 + 7 / 8), 1 / math.log(1.10 + 1 / 8), 1.0])
+
+
 def test_median_frequency_divides_by_the_images_that_show_the_class() -> None:
     shares = [7 / 8, 1 / 4]  # class 1 occurs in the first image only, which has 4 valid pixels
     median = sum(shares) / 2
     assert class_weights(Labels(TWO), "median") == pytest.approx([median / shares[0], median / shares[1], 1.0])
 
 
-@pytest.mark.parametrize("weighting", ["enet", "median"])
+@pytest.mark.parametrize("weighting", ["enet", "espnet", "median"])
 def test_nothing_but_ignored_pixels_weighs_every_class_one(weighting: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -59,7 +64,7 @@ def test_nothing_but_ignored_pixels_weighs_every_class_one(weighting: str) -> No
 
 
 def test_a_rarer_class_weighs_more() -> None:
-    for weighting in ("enet", "median"):
+    for weighting in ("enet", "espnet", "median"):
         weights = class_weights(Labels([[0] * 80 + [1] * 15 + [2] * 5]), weighting)
         assert weights == sorted(weights)
         assert len(set(weights)) == 3

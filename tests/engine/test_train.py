@@ -241,6 +241,14 @@ def test_all_processes_evaluate_the_same_network(tmp_path: Path, two_processes: 
         (lambda c: c.loss.args.update(treshold=0.5), r"tiny\.yaml: loss: .*no argument 'treshold'"),
         (lambda c: c.loss.args.update(class_weights=[1.0, 2.0]), r"tiny\.yaml: loss\.args\.class_weights has 2 values"),
         (lambda c: c.loss.aux.update(detale=0.4), r"tiny\.yaml: loss\.aux\.detale: .*did you mean 'detail'"),
+        (
+            lambda c: c.loss.aux_losses.update(detale="class_boundary"),
+            r"tiny\.yaml: loss\.aux_losses\.detale: the model has no such .*did you mean 'detail'",
+        ),
+        (
+            lambda c: c.loss.aux_losses.update(detail="class_boundry"),
+            r"tiny\.yaml: loss\.aux_losses\.detail: unknown loss 'class_boundry'; did you mean 'class_boundary'",
+        ),
         (lambda c: c.loss.aux.pop("context"), r"tiny\.yaml: .*without a weight: context; set loss\.aux\.context=0\.4"),
     ],
 )
@@ -530,13 +538,24 @@ def test_the_head_learns_at_its_own_rate(tmp_path: Path) -> None:
     moved = []
     for multiplier in (1.0, 0.0):
         config = short_config(tmp_path / str(multiplier), steps=1)
+        config.model.name, config.model.args = "encoder_decoder", {"backbone": "xception39"}
+        config.loss.aux = {}
         config.optim.head_lr_multiplier = multiplier
-        config.optim.head_prefixes = ["classifier."]
         config.train.ema_decay = 0.0
         moved.append(read_weights(train(config).weights or "").state)
-    assert not torch.equal(moved[0]["classifier.conv.weight"], moved[1]["classifier.conv.weight"])
-    stem = "learning_to_downsample.conv.conv.weight"
-    assert torch.equal(moved[0][stem], moved[1][stem])
+    differing = {name for name, value in moved[0].items() if not torch.equal(value, moved[1][name])}
+    assert "head.classifier.weight" in differing
+    assert all(name.startswith("head.") for name in differing)
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_head_multiplier_is_refused_where_there_is_no_backbone(tmp_path: Path, dry_run: bool) -> None:
+    config = short_config(tmp_path / "run")
+    config.optim.head_lr_multiplier = 10.0
+    with pytest.raises(
+        ConfigError, match=r"tiny\.yaml: optim\.head_lr_multiplier is 10\.0, .* FastSCNN has no part called"
+    ):
+        train(config, dry_run=dry_run)
 
 
 def test_a_dry_run_touches_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -648,6 +667,29 @@ def test_ohem_keeps_fewer_pixels_where_auxiliary_labels_are_thinned(tmp_path: Pa
     loss = build_loss(config, build_model(config, 10), None)
     kept = {name: getattr(term, "min_kept", None) for name, term in loss._losses.items()}
     assert kept == {"main": 320, "aux.detail": 20, "aux.context": 20}
+
+
+@pytest.mark.parametrize(("stride", "radius"), [(1, 4), (2, 2), (8, 1)])
+def test_an_auxiliary_output_has_the_loss_that_is_named_for_it(tmp_path: Path, stride: int, radius: int) -> None:
+    config = short_config(tmp_path)
+    config.loss.args = {"class_weights": [2.0] * 10}
+    config.loss.aux_losses, config.loss.aux_stride = {"context": "class_boundary"}, stride
+    losses = build_loss(config, build_model(config, 10), None)._losses
+    assert {name: type(loss).__name__ for name, loss in losses.items()} == {
+        "main": "CrossEntropy",
+        "aux.detail": "CrossEntropy",
+        "aux.context": "ClassBoundary",
+    }
+    assert getattr(losses["aux.detail"], "class_weights", None) is not None
+    assert getattr(losses["aux.context"], "radius", None) == radius  # as wide on the image as at full resolution
+
+
+def test_a_run_may_learn_contours_in_an_auxiliary_output(tmp_path: Path) -> None:
+    config = short_config(tmp_path / "run")
+    config.loss.aux_losses = {"detail": "class_boundary"}
+    train(config)
+    contours, labels = column(tmp_path / "run", "aux.detail"), column(tmp_path / "run", "aux.context")
+    assert 0 < max(contours) < 1 < min(labels)  # ten yes-or-no questions near log 2 each, one question near log 10
 
 
 @pytest.mark.parametrize(

@@ -108,13 +108,21 @@ def test_scripts_as_arguments_are_answered_with_the_loop_to_type(capsys: pytest.
     assert 'for f in exp/*.sh; do bash "$f"; done' in capsys.readouterr().err
 
 
-def test_bash_on_all_scripts_is_answered_with_the_loop_to_type() -> None:
-    """`bash exp/*.sh`, typed literally: the shell hands the second script to the first."""
-    scripts = sorted(str(path) for path in (ROOT / "exp").glob("*.sh"))
-    environment = {**os.environ, "PYTHON": sys.executable, "NPROC": "1"}
-    done = subprocess.run(["bash", *scripts], capture_output=True, text=True, timeout=60, env=environment, cwd=ROOT)
+@pytest.mark.parametrize(("processes", "between"), [("1", []), ("2", []), ("2", ["data.root=/data/CamVid"])])
+def test_bash_on_all_scripts_is_answered_with_the_loop_to_type(processes: str, between: list[str]) -> None:
+    """`bash exp/*.sh`, typed literally: the shell hands the other scripts to the first, after its overrides if any."""
+    first, *others = sorted(str(path) for path in (ROOT / "exp").glob("*.sh"))
+    done = subprocess.run(
+        ["bash", first, *between, *others],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHON": sys.executable, "NPROC": processes},
+        cwd=ROOT,
+    )
     assert done.returncode == 2
-    assert 'for f in exp/*.sh; do bash "$f"; done' in done.stderr
+    assert done.stderr.endswith('for f in exp/*.sh; do bash "$f"; done\n')
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.fixture
@@ -198,22 +206,6 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     os.close(write)
     assert done.stderr == ""
     assert done.returncode == 141
-
-
-def test_models_lists_parameters_and_arguments(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["models", "fast_scnn"]) == 0
-    text = capsys.readouterr().out
-    assert "1,138,051" in text
-    assert "pyramid_fuse_kernel=1" in text
-
-
-def test_models_as_json_holds_every_registered_model(capsys: pytest.CaptureFixture[str]) -> None:
-    from fastseg.models import MODELS
-
-    assert main(["models", "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)
-    assert [row["name"] for row in rows] == MODELS.names()
-    assert all(row["parameters"] > 0 and isinstance(row["weights"], list) for row in rows)
 
 
 def test_demo_writes_scenes_of_the_sizes_asked_for(tmp_path: Path) -> None:

@@ -59,9 +59,10 @@ def test_the_licence_is_the_whole_apache_2_0() -> None:
     assert 'license = "Apache-2.0"' in PYPROJECT
 
 
-def test_types_and_weights_are_shipped() -> None:
+def test_types_counts_and_weights_are_shipped() -> None:
     assert (ROOT / "fastseg/py.typed").is_file()
-    assert 'fastseg = ["py.typed", "weights/embedded/*.safetensors"]' in PYPROJECT
+    assert (ROOT / "fastseg/models/facts.json").is_file()
+    assert 'fastseg = ["py.typed", "models/facts.json", "weights/embedded/*.safetensors"]' in PYPROJECT
 
 
 def test_packaged_weights_are_small_and_as_published() -> None:

@@ -17,12 +17,16 @@ NAMES = MODELS.names()
 NUM_CLASSES = 7
 
 
+def untrained(name: str, *, aux: bool = False, seed: int = 0) -> SegModel:
+    torch.manual_seed(seed)
+    arguments = {"aux": aux} if "aux" in MODELS.arguments(name) else {}
+    return create_model(name, num_classes=NUM_CLASSES, **arguments)
+
+
 def build(name: str, *, aux: bool = False, seed: int = 0) -> SegModel:
     """The model with few classes, in eval mode. Its batch norms have seen a batch, so that logits vary over the image,
     and their weights differ from the defaults, which would hide a swapped or missing norm."""
-    torch.manual_seed(seed)
-    arguments = {"aux": aux} if "aux" in MODELS.arguments(name) else {}
-    model = create_model(name, num_classes=NUM_CLASSES, **arguments)
+    model = untrained(name, aux=aux, seed=seed)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.7, 1.3)
@@ -31,6 +35,22 @@ def build(name: str, *, aux: bool = False, seed: int = 0) -> SegModel:
     with torch.no_grad():
         model.train()(torch.randn(4, 3, 96, 128))
     return model.eval()
+
+
+def in_float64(model: SegModel) -> SegModel:
+    """A copy, for statements about the network and not about rounding: at random weights float32's grows with depth,
+    to a thousandth of the logits through DFANet's 42 blocks in series."""
+    return copy.deepcopy(model).double()
+
+
+def smooth(model: SegModel) -> SegModel:
+    """A copy in training mode without dropout, and with the norms' statistics fixed: those of a batch would cancel the
+    gradient of a bias before the norm, and magnify rounding where a map has a handful of pixels."""
+    model = copy.deepcopy(model).train()
+    for module in model.modules():
+        if isinstance(module, (nn.BatchNorm2d, nn.Dropout, nn.Dropout2d)):
+            module.eval()
+    return model
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -46,7 +66,7 @@ def model(name: str) -> SegModel:
 
 def test_there_are_models() -> None:
     assert list_models() == NAMES
-    assert "fast_scnn" in NAMES
+    assert len(NAMES) >= 20
 
 
 def test_the_logits_compared_below_vary_over_the_image(model: SegModel) -> None:
@@ -58,10 +78,11 @@ def test_the_builder_takes_num_classes_and_a_switch_for_auxiliary_heads(name: st
     arguments = MODELS.arguments(name)
     assert "num_classes" in arguments
     assert all(p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in arguments.values())
-    assert build(name).num_classes == NUM_CLASSES
-    if build(name, aux=True).aux_names:
-        assert arguments["aux"].annotation in (bool, "bool")
-        assert build(name, aux=False).aux_names == ()
+    with torch.device("meta"):
+        assert untrained(name).num_classes == NUM_CLASSES
+        if untrained(name, aux=True).aux_names:
+            assert arguments["aux"].annotation in (bool, "bool")
+            assert untrained(name, aux=False).aux_names == ()
     assert inspect.getdoc(MODELS.get(name))
 
 
@@ -70,30 +91,29 @@ def test_one_image_of_any_size_gives_finite_logits(model: SegModel, size: tuple[
     images = torch.randn(1, 3, *size)
     with torch.inference_mode():
         logits, aux = model(images)
-        full = model.predict_logits(images)
     assert logits.shape[:2] == (1, NUM_CLASSES)
     assert logits.dtype == torch.float32
     assert logits.isfinite().all()
     assert all(0 < small <= side for small, side in zip(logits.shape[2:], size, strict=True))
     assert aux == {}
-    assert full.shape == (1, NUM_CLASSES, *size)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (31, 17), (65, 97)], ids=str)
+def test_predicted_logits_have_the_size_of_the_image(model: SegModel, size: tuple[int, int]) -> None:
+    with torch.inference_mode():
+        assert model.predict_logits(torch.randn(1, 3, *size)).shape == (1, NUM_CLASSES, *size)
 
 
 def test_auxiliary_logits_have_exactly_their_names_in_training(name: str) -> None:
     for aux in (False, True):
-        model = build(name, aux=aux).train()
+        model = untrained(name, aux=aux).train()
         output = model(torch.randn(2, 3, 65, 97))
         assert tuple(output.aux) == model.aux_names == tuple(model.aux_heads)
         assert all(x.shape[:2] == (2, NUM_CLASSES) and x.ndim == 4 for x in output.aux.values())
 
 
-def test_a_gradient_reaches_every_parameter(name: str) -> None:
-    model = build(name, aux=True).train()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eval()  # batch statistics would cancel the gradient of a bias before the norm
-        if isinstance(module, (nn.Dropout, nn.Dropout2d)):
-            module.eval()
+def test_a_gradient_reaches_every_parameter(model: SegModel) -> None:
+    model = smooth(model)
     output = model(torch.randn(2, 3, 96, 128))
     torch.stack([(x * torch.randn_like(x)).sum() for x in (output.logits, *output.aux.values())]).sum().backward()
     without = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.count_nonzero()]
@@ -111,7 +131,8 @@ def test_the_images_are_left_alone_and_the_answer_repeats(model: SegModel) -> No
 
 
 def test_an_image_has_the_same_logits_alone_and_in_a_batch(model: SegModel) -> None:
-    images = torch.randn(3, 3, 65, 97)
+    model = in_float64(model)
+    images = torch.randn(3, 3, 65, 97, dtype=torch.float64)
     with torch.no_grad():
         together = model(images).logits
         alone = torch.cat([model(image[None]).logits for image in images])
@@ -124,7 +145,19 @@ def test_channels_last_memory_gives_the_same_logits(model: SegModel) -> None:
         expected = model(images).logits
         other = copy.deepcopy(model).to(memory_format=torch.channels_last)
         logits = other(images.to(memory_format=torch.channels_last)).logits
-    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+    # float32, whose kernels are those that run; its rounding is a thousandth of the logits after DFANet's 42 blocks
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=2e-3 * float(expected.std()))
+
+
+def test_a_training_step_in_channels_last_memory_has_the_same_gradients(model: SegModel) -> None:
+    """Training uses this layout; its kernels are others, and one was found to overwrite foreign memory."""
+    images, gradients = torch.randn(2, 3, 96, 128), []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        network = smooth(model).to(memory_format=layout)
+        output = network(images.contiguous(memory_format=layout))
+        torch.stack([x.square().mean() for x in (output.logits, *output.aux.values())]).sum().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]))
+    assert (gradients[1] - gradients[0]).norm() < 0.02 * gradients[0].norm()  # a wrong kernel is off by all of it
 
 
 def test_weights_survive_a_round_trip(name: str, model: SegModel) -> None:
@@ -137,7 +170,7 @@ def test_weights_survive_a_round_trip(name: str, model: SegModel) -> None:
 
 
 def test_auxiliary_heads_change_nothing_in_eval(name: str, model: SegModel) -> None:
-    without = build(name, aux=False, seed=1)
+    without = untrained(name, aux=False, seed=1).eval()
     kept = {key: value for key, value in model.state_dict().items() if not key.startswith("aux_heads.")}
     without.load_state_dict(kept)  # strict: every other name is the same
     images = torch.randn(1, 3, 65, 97)
@@ -146,7 +179,7 @@ def test_auxiliary_heads_change_nothing_in_eval(name: str, model: SegModel) -> N
 
 
 def test_one_seed_builds_one_network(name: str) -> None:
-    one, other = build(name), build(name)
+    one, other = untrained(name), untrained(name)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
@@ -166,14 +199,15 @@ def test_bfloat16_autocast_stays_near_float32(model: SegModel) -> None:
         expected = model(images).logits
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(images).logits
-    # bfloat16 keeps 8 bits: about a tenth of the logits' spread after thirty layers; unrelated logits differ by one
+    # bfloat16 keeps 8 bits: about a tenth of the logits' spread after thirty layers, a quarter after DFANet's 42
+    # blocks; unrelated logits differ by one
     difference = (logits.float() - expected).abs().mean() / expected.std()
-    assert difference < 0.25
+    assert difference < 0.4
 
 
 def test_it_builds_and_runs_on_the_meta_device(name: str) -> None:
     with torch.device("meta"):
-        logits = build(name)(torch.zeros(1, 3, 65, 97)).logits
+        logits = untrained(name).eval()(torch.zeros(1, 3, 65, 97)).logits
     assert logits.is_meta
     assert logits.shape[1] == NUM_CLASSES
 
@@ -181,16 +215,18 @@ def test_it_builds_and_runs_on_the_meta_device(name: str) -> None:
 def test_one_exported_program_serves_all_sizes(model: SegModel) -> None:
     dynamic = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     with torch.no_grad():
-        program = torch.export.export(model, (torch.randn(1, 3, 96, 128),), dynamic_shapes=(dynamic,)).module()
-        for size in ((96, 128), (65, 97), (64, 200), (192, 192), (321, 225)):
+        # sides above 128: torch.export refuses maps of a single row, and the coarsest stride of MSFNet is 128
+        program = torch.export.export(model, (torch.randn(1, 3, 160, 192),), dynamic_shapes=(dynamic,)).module()
+        for size in ((160, 192), (129, 161), (136, 264), (192, 192), (321, 225)):
             images = torch.randn(1, 3, *size)
             torch.testing.assert_close(program(images).logits, model(images).logits, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow
 def test_compiling_changes_nothing(model: SegModel) -> None:
+    model = in_float64(model)
     compiled = torch.compile(model, dynamic=True)
     with torch.no_grad():
-        for size in ((64, 96), (65, 97), (192, 192)):
-            images = torch.randn(1, 3, *size)
+        for size in ((160, 192), (129, 161), (192, 192)):  # as above: a map of a single row is compiled once more
+            images = torch.randn(1, 3, *size, dtype=torch.float64)
             torch.testing.assert_close(compiled(images).logits, model(images).logits, rtol=1e-3, atol=1e-3)

@@ -40,8 +40,9 @@ without auxiliary heads: half of what `torch.utils.flop_counter` counts on the m
 on hardware. Papers of this field mostly call the same number FLOPs. Norms, activations, pooling and resizing are left
 out.
 
-A reference is public code whose parameters and multiply-adds were counted in the same way; its licence is that of that
-code. Nothing of it stands in this package, which is Apache-2.0.
+A reference is public code whose parameters (less parts that never run) and multiply-adds (to three digits) were counted
+in the same way, or the paper where there is no code; its licence is that of that code. None of it is in this package,
+which is Apache-2.0.
 """
 
 

@@ -239,16 +239,17 @@ def _model_table(rows: list[dict[str, Any]]) -> str:
             str(row["stride"]),
             short_score(row),
             first_metric(row),
+            row["licence"],
         )
         for row in rows
     ]
-    header = ("network", "parameters", "GMACs", "stride", "mIoU published", "mIoU ours")
+    header = ("network", "parameters", "GMACs", "stride", "mIoU published", "mIoU ours", "licence")
     lines = [
         _columns(header, cells, right=(1, 2, 3)),
         "",
         "19 classes. GMACs: billions of multiply-adds for one image of 1024x2048. stride: of the logits.",
         "mIoU published: on Cityscapes, by others; mIoU ours: of the published weights.",
-        f"Licence of the code: {CODE_LICENCE}. Weights have their own terms:",
+        "licence: of the code. Weights have their own terms:",
     ]
     published = [(row["name"], weights) for row in rows for weights in row["weights"]]
     lines += [line for name, weights in published for line in _weights_lines(name, weights)] or ["  no weights"]

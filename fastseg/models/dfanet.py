@@ -26,8 +26,8 @@ Parameters at 19 classes: A 1,831,051, of which 1,156,152 are the three attentio
 `stride_position="first"` 2.88 and 1.44 G, where the paper says 3.4 and 1.7; B 1.93 and 0.97 G, "first" 1.52 and 0.76 G,
 where the paper says 2.1 at 1024x1024.
 
-Do not expect the published accuracy. The paper has 71.3 mIoU on Cityscapes' test set (A, 1024x1024), 70.3 at 512x1024
-and 67.1 for B, from a backbone pretrained on ImageNet, whose weights are not public. Reproductions stay far below:
+Do not expect the published accuracy. The paper has 71.3 mIoU on Cityscapes' test set (A, 1024x1024) and 70.3 at
+512x1024, from a backbone pretrained on ImageNet, whose weights are not public. Reproductions stay far below:
 65.28 on the validation set (zh320/realtime-semantic-segmentation-pytorch), 59.1 (LikeLy-Journey/SegmenTron, issue 37),
 53.8 (Tramac/awesome-semantic-segmentation-pytorch, issue 33), about 40 to 51 (huaifeng1993/DFANet, issue 1).
 """
@@ -197,7 +197,7 @@ def dfanet_b(
     """DFANet B: three networks of Xception B's widths (arXiv 1904.02216, section 3).
 
     Shapes: images (N,in_channels,H,W), any H and W from 1 up -> logits (N,num_classes,ceil(H/4),ceil(W/4)).
-    Published 67.1 mIoU on Cityscapes' test set, with the caveat of A. Raises ValueError as `dfanet_a`.
+    The caveat of A holds. Raises ValueError as `dfanet_a`.
     """
     return DFANet(
         xception_b(in_channels, stride_position, preactivation),

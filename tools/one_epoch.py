@@ -25,29 +25,45 @@ HEADER = """# One epoch of CamVid with every network
 
 {description}
 
-| network | crop | batch | s per image | first loss | last loss | mIoU on val |
+| network | crop | batch | processor s per image | first loss | last loss | mIoU on val |
 |---|---|---|---|---|---|---|
 """
 
 
 def measure(name: str, overrides: list[str], log: Path) -> tuple[list[float], float]:
-    """Run `exp/camvid_<name>.sh` and return the moments of its step reports and its exit code's sign of success.
+    """Run `exp/camvid_<name>.sh`: processor seconds spent at each step's report, and seconds in all.
 
-    Raises SystemExit with the log's name when the run fails.
+    Processor time, summed over processes and cores, hardly depends on what else the machine does. Raises SystemExit
+    with the log's name when the run fails.
     """
     command = ["bash", str(ROOT / f"exp/camvid_{name}.sh"), *overrides]
     moments: list[float] = []
     began = time.monotonic()
     with open(log, "w") as out:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, start_new_session=True
+        )
         assert process.stdout is not None
         for line in process.stdout:
             out.write(line)
             if re.match(r"\[\d+/\d+\] .*loss ", line):
-                moments.append(time.monotonic())
+                moments.append(processor_seconds(process.pid))
         if process.wait():
             sys.exit(f"{' '.join(command)} ended with exit code {process.returncode}; its output: {log}")
     return moments, time.monotonic() - began
+
+
+def processor_seconds(session: int) -> float:
+    """Time that the living processes of a session have spent on all cores (Linux)."""
+    ticks = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()  # the name before may hold spaces
+        except OSError:
+            continue  # ended meanwhile
+        if int(fields[3]) == session:
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def row(name: str, run: Path, moments: list[float], crop: str, batch: int) -> str:
@@ -82,8 +98,9 @@ def main() -> None:
             HEADER.format(
                 description="`tools/one_epoch.py`: each recipe of `configs/camvid` through its exp script. "
                 f"{os.cpu_count()} cores ({processor.split(':')[-1].strip()}), {datetime.date.today()}, commit "
-                f"`{commit.stdout.strip()}`. Seconds are of training steps, data included. Losses are optimised sums "
-                "(auxiliary terms included), averaged over the first and the last tenth of the epoch."
+                f"`{commit.stdout.strip()}`. Processor seconds are those of training steps on all cores, data "
+                "included. Losses are optimised sums (auxiliary terms included), averaged over the first and the last "
+                "tenth of the epoch."
             )
         )
     for name in names:

@@ -48,9 +48,15 @@ def encoder_decoder(
 
     `fastseg models --backbones` and `--heads` list both. `backbone_args` and `head_args` are the builders' arguments,
     such as {"output_stride": 8}. Logits stand at the head's stride. Auxiliary output with `aux=True`: 'auxiliary', an
-    FCN head on the map before the coarsest, as in PSPNet. Raises UnknownNameError for a wrong name or argument.
+    FCN head on the map before the coarsest, as in PSPNet. Raises UnknownNameError for a wrong name or argument,
+    ValueError for weights among `backbone_args`.
     """
     arguments: dict[str, object] = {"in_channels": in_channels, **(backbone_args or {})}
+    if "weights" in arguments:
+        raise ValueError(
+            f"backbone_args has weights={arguments['weights']!r}; give them as backbone_weights, so that they are "
+            "fetched when a training begins and not when a trained network is loaded"
+        )
     if backbone_weights is not None:
         arguments["weights"] = backbone_weights
     encoder = create_backbone(backbone, **arguments)

@@ -68,6 +68,11 @@ def test_wrong_names_are_refused_with_the_right_spelling(arguments: dict[str, An
         create_model("encoder_decoder", **arguments)
 
 
+def test_weights_among_the_backbones_arguments_are_refused() -> None:
+    with pytest.raises(ValueError, match="'imagenet'; give them as backbone_weights"):
+        create_model("encoder_decoder", backbone_args={"weights": "imagenet"})
+
+
 def test_the_auxiliary_head_stands_on_the_map_before_the_last() -> None:
     model = create_model("encoder_decoder", backbone="resnet18", num_classes=5, aux=True).train()
     output = model(torch.randn(2, 3, 64, 96))

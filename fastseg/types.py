@@ -6,9 +6,10 @@ N batch, C channels, K classes, H W pixels of the image, h w pixels of a map at 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -60,11 +61,13 @@ class Head(nn.Module, ABC):
 class SegModel(nn.Module, ABC):
     """A whole network: normalised images (N,3,H,W) of any H, W >= 1 -> SegOutput.
 
-    Auxiliary heads live in `aux_heads`, under their names, and run in training only.
+    Auxiliary heads live in `aux_heads`, under their names, and run in training only. What one learns is the main loss,
+    or the loss that `aux_losses` names for it.
     """
 
     num_classes: int
     aux_heads: nn.ModuleDict
+    aux_losses: Mapping[str, str] = MappingProxyType({})
     align_corners: bool = False
     weights_info: WeightsInfo | None = None  # set by whoever loads weights: classes, preprocessing, licence
 

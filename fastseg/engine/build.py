@@ -92,7 +92,7 @@ def build_loss(config: Config, model: SegModel, train_data: SegDataset | None) -
             loss,
             aux_weights=config.loss.aux,
             aux_names=model.aux_names,
-            aux_losses=dict.fromkeys(model.aux_names, shared) | _own_losses(config),
+            aux_losses=dict.fromkeys(model.aux_names, shared) | _own_losses(config, model),
             align_corners=model.align_corners,
             aux_stride=config.loss.aux_stride,
         )
@@ -102,10 +102,10 @@ def build_loss(config: Config, model: SegModel, train_data: SegDataset | None) -
         raise ConfigError(f"{config.source}: loss: {error}") from None
 
 
-def _own_losses(config: Config) -> dict[str, PixelLoss]:
-    """The losses of auxiliary outputs that have one of their own."""
+def _own_losses(config: Config, model: SegModel) -> dict[str, PixelLoss]:
+    """The losses of auxiliary outputs that have one of their own: the configuration's choice, else the network's."""
     losses = {}
-    for name, loss in config.loss.aux_losses.items():
+    for name, loss in {**model.aux_losses, **config.loss.aux_losses}.items():
         try:
             losses[name] = _aux_loss(loss, {}, config.loss.aux_stride)
         except UnknownNameError as error:

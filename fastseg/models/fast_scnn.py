@@ -9,8 +9,14 @@ Where the paper is silent or implementations differ, an argument decides:
   262,144 weights, the form of mmsegmentation.
 - `fusion_dilation=4`: dilation of the fusion's depthwise convolution as in the paper's table 3; 1 is the form of
   Tramac's and mmsegmentation's code. Parameters are the same.
+- `fusion_bias=True`: the fusion's two 1x1 convolutions have a bias before their norm (Tramac's form); False drops
+  these 256 parameters (mmsegmentation's).
 - `stem_activation=False`: no ReLU between depthwise and pointwise convolution in the stem, as the paper's text has it;
   True is Tramac's form.
+- `classifier_activation=True`: the same ReLU in the classifier (Tramac's form); False is mmsegmentation's.
+
+mmsegmentation's `fast_scnn` is `fast_scnn(pyramid_fuse_kernel=3, fusion_dilation=1, fusion_bias=False,
+classifier_activation=False)`.
 
 Deviations: strides round up at every size (padding 1 everywhere, resizing to the finer map), so any height and width
 from 1 up works. `align_corners` (False by default, True in Tramac's code) holds for the pyramid, the fusion and the
@@ -18,7 +24,7 @@ final upsampling.
 
 Parameters: 1,138,051 at 19 classes without auxiliary heads, with the defaults and with either `fusion_dilation` and
 `stem_activation` (Tramac's topology, count for count: the two 1x1 convolutions of the fusion keep their bias);
-1,400,195 with `pyramid_fuse_kernel=3`; the auxiliary heads add 56,678.
+1,400,195 with `pyramid_fuse_kernel=3`; 1,399,939 in mmsegmentation's form; the auxiliary heads add 56,678.
 """
 
 from __future__ import annotations
@@ -79,12 +85,12 @@ class GlobalFeatureExtractor(nn.Sequential):
 class FeatureFusion(nn.Module):
     """Add the upsampled context (after a depthwise and a pointwise convolution) to the detail map (table 3)."""
 
-    def __init__(self, *, dilation: int, align_corners: bool) -> None:
+    def __init__(self, *, dilation: int, bias: bool, align_corners: bool) -> None:
         super().__init__()
         self.align_corners = align_corners
         self.depthwise = ConvBNAct(128, 128, 3, dilation=dilation, groups=128)
-        self.context = ConvBNAct(128, 128, bias=True, activation=False)
-        self.detail = ConvBNAct(64, 128, bias=True, activation=False)
+        self.context = ConvBNAct(128, 128, bias=bias, activation=False)
+        self.detail = ConvBNAct(64, 128, bias=bias, activation=False)
         self.act = nn.ReLU(inplace=True)
 
     def forward(self, detail: Tensor, context: Tensor) -> Tensor:
@@ -95,10 +101,10 @@ class FeatureFusion(nn.Module):
 class Classifier(nn.Sequential):
     """Two separable convolutions, dropout, 1x1 classifier: (N,128,h,w) -> logits (N,K,h,w)."""
 
-    def __init__(self, num_classes: int, *, dropout: float) -> None:
+    def __init__(self, num_classes: int, *, depthwise_activation: bool, dropout: float) -> None:
         super().__init__()
-        self.dsconv1 = DepthwiseSeparableConv(128, 128)
-        self.dsconv2 = DepthwiseSeparableConv(128, 128)
+        self.dsconv1 = DepthwiseSeparableConv(128, 128, depthwise_activation=depthwise_activation)
+        self.dsconv2 = DepthwiseSeparableConv(128, 128, depthwise_activation=depthwise_activation)
         self.dropout = nn.Dropout(dropout)
         self.conv = nn.Conv2d(128, num_classes, 1)
 
@@ -115,6 +121,8 @@ class FastSCNN(SegModel):
         pyramid_fuse_kernel: int,
         fusion_dilation: int,
         stem_activation: bool,
+        fusion_bias: bool,
+        classifier_activation: bool,
         dropout: float,
         align_corners: bool,
     ) -> None:
@@ -125,8 +133,8 @@ class FastSCNN(SegModel):
         self.global_feature_extractor = GlobalFeatureExtractor(
             pyramid_fuse_kernel=pyramid_fuse_kernel, align_corners=align_corners
         )
-        self.feature_fusion = FeatureFusion(dilation=fusion_dilation, align_corners=align_corners)
-        self.classifier = Classifier(num_classes, dropout=dropout)
+        self.feature_fusion = FeatureFusion(dilation=fusion_dilation, bias=fusion_bias, align_corners=align_corners)
+        self.classifier = Classifier(num_classes, depthwise_activation=classifier_activation, dropout=dropout)
         self.aux_heads = nn.ModuleDict()
         if aux:
             self.aux_heads["detail"] = FCNHead(64, num_classes, channels=32, dropout=dropout)
@@ -151,6 +159,8 @@ def fast_scnn(
     stem_activation: bool = False,
     dropout: float = 0.1,
     align_corners: bool = False,
+    fusion_bias: bool = True,
+    classifier_activation: bool = True,
 ) -> SegModel:
     """Fast-SCNN (arXiv 1902.04502, tables 1 and 3).
 
@@ -167,6 +177,8 @@ def fast_scnn(
         pyramid_fuse_kernel=pyramid_fuse_kernel,
         fusion_dilation=fusion_dilation,
         stem_activation=stem_activation,
+        fusion_bias=fusion_bias,
+        classifier_activation=classifier_activation,
         dropout=dropout,
         align_corners=align_corners,
     )

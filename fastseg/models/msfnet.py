@@ -107,6 +107,7 @@ class MSFNet(SegModel):
         self.head = UpsamplingHead(channels, num_classes, align_corners=align_corners)
         self.aux_heads = nn.ModuleDict()
         if aux:
+            self.aux_losses = {"boundary": "class_boundary"}
             self.aux_heads["boundary"] = UpsamplingHead(channels, num_classes, align_corners=align_corners)
 
     def forward(self, images: Tensor) -> SegOutput:
@@ -128,8 +129,8 @@ def msfnet(
     """MSFNet, a reconstruction from the abstract of arXiv 1911.07217: its authors published no code.
 
     Shapes: images (N,in_channels,H,W), any H and W from 1 up -> logits (N,num_classes,ceil(H/8),ceil(W/8)).
-    Auxiliary output with `aux=True`: 'boundary' (stride 8), for each class the logit that a pixel is on its contour; it
-    needs the loss `class_boundary` (in a configuration `loss.aux_losses: {boundary: class_boundary}`).
+    Auxiliary output with `aux=True`: 'boundary' (stride 8), for each class the logit that a pixel is on its contour,
+    learnt by the loss `class_boundary`.
     `backbone_weights` is 'imagenet' or a file. `channels` is the common width of all that follows the backbone.
     """
     backbone = resnet18(in_channels, weights=backbone_weights)

@@ -13,6 +13,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fastseg.models import FastSCNN, create_model
 
+MMSEGMENTATION = {
+    "pyramid_fuse_kernel": 3,
+    "fusion_dilation": 1,
+    "fusion_bias": False,
+    "classifier_activation": False,
+}
+
 
 def parameters(**arguments: Any) -> int:
     with torch.device("meta"):
@@ -26,6 +33,8 @@ def parameters(**arguments: Any) -> int:
         ({"num_classes": 19, "fusion_dilation": 1}, 1_138_051),
         ({"stem_activation": True, "align_corners": True, "dropout": 0.5}, 1_138_051),
         ({"pyramid_fuse_kernel": 3}, 1_138_051 + 262_144),
+        ({"fusion_bias": False}, 1_138_051 - 256),
+        (MMSEGMENTATION, 1_399_939),
         ({"aux": True}, 1_138_051 + 56_678),
         ({"num_classes": 11}, 1_138_051 - 8 * 129),
         ({"in_channels": 4}, 1_138_051 + 9 * 32),
@@ -116,6 +125,15 @@ def test_stem_activation_adds_two_relus_to_the_stem() -> None:
         assert isinstance(model, FastSCNN)
         counts.append(sum(isinstance(m, nn.ReLU) for m in model.learning_to_downsample.modules()))
     assert counts == [3, 5]
+
+
+def test_classifier_activation_is_a_relu_within_each_separable_convolution() -> None:
+    counts = []
+    for activation in (True, False):
+        model = create_model("fast_scnn", classifier_activation=activation)
+        assert isinstance(model, FastSCNN)
+        counts.append(sum(isinstance(m, nn.ReLU) for m in model.classifier.modules()))
+    assert counts == [4, 2]
 
 
 def test_alignment_changes_logits_and_is_kept_for_the_final_upsampling() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -91,13 +92,15 @@ def test_pooling_windows_overlap_and_count_what_lies_inside(factor: int, size: t
             torch.testing.assert_close(pooled[:, :, row, column], window.mean((2, 3)))
 
 
-def test_the_coarsest_map_reaches_every_logit() -> None:
-    model = small().eval().double()
-    images = torch.randn(1, 3, 128, 256, dtype=torch.float64)
+def test_a_head_climbs_from_the_coarsest_map_joining_every_finer_one() -> None:
+    head = small().head.eval()
+    maps = [torch.randn(1, 8, -(-130 // stride), -(-200 // stride)) for stride in (8, 16, 32, 64, 128)]
     with torch.no_grad():
-        fused = model.fusion(model.backbone(images))
-        moved = [*fused[:-1], fused[-1] + 10 * torch.rand_like(fused[-1])]
-        assert (model.head(moved) != model.head(fused)).any(1).all()
+        x = maps[4]
+        for step, finer in zip(head.steps, (maps[3], maps[2], maps[1], maps[0]), strict=True):
+            x = F.interpolate(x, size=finer.shape[2:], mode="bilinear")
+            x = step(torch.cat((x, finer), 1))
+        torch.testing.assert_close(head(maps), head.classifier(x))
 
 
 def test_the_backbone_has_its_own_attribute() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import datetime
 import functools
 import multiprocessing
@@ -134,3 +135,16 @@ def tiny_config(run_dir: Path | str) -> Config:
     config.train.checkpoint_every = 1000
     config.train.log_every = 1
     return config
+
+
+def short_config(run_dir: Path | str, steps: int = 4) -> Config:
+    """A tiny run without evaluation before its end."""
+    config = tiny_config(run_dir)
+    config.schedule.iterations = steps
+    config.train.eval_every = 100.0
+    return config
+
+
+def column(run_dir: Path, name: str, file: str = "train.csv") -> list[float]:
+    with open(run_dir / file, newline="") as rows:
+        return [float(row[name]) for row in csv.DictReader(rows)]

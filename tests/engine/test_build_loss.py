@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
 from fastseg.config import Config
-from fastseg.engine.build import build_loss
+from fastseg.engine.build import build_loss, build_model
+from fastseg.engine.train import train
 from fastseg.models import create_model
 from fastseg.types import SegOutput
+from workers import column, short_config
+
+pytestmark = pytest.mark.usefixtures("light_runs")
 
 
 @pytest.mark.parametrize(
@@ -27,3 +32,34 @@ def test_a_boundary_head_learns_contours_unless_the_configuration_says_otherwise
     nowhere_a_contour = SegOutput(torch.zeros(1, 3, 4, 4), {"boundary": torch.full((1, 3, 4, 4), -20.0)})
     term = loss(nowhere_a_contour, torch.zeros(1, 8, 8, dtype=torch.long))["aux.boundary"]
     assert float(term.total / term.normalizer) == pytest.approx(expected, abs=1e-6)
+
+
+def test_ohem_keeps_fewer_pixels_where_auxiliary_labels_are_thinned(tmp_path: Path) -> None:
+    config = short_config(tmp_path)
+    config.loss.name, config.loss.args, config.loss.aux_stride = "ohem_cross_entropy", {"min_kept": 320}, 4
+    loss = build_loss(config, build_model(config, 10), None)
+    kept = {name: getattr(term, "min_kept", None) for name, term in loss._losses.items()}
+    assert kept == {"main": 320, "aux.detail": 20, "aux.context": 20}
+
+
+@pytest.mark.parametrize(("stride", "radius"), [(1, 4), (2, 2), (8, 1)])
+def test_an_auxiliary_output_has_the_loss_that_is_named_for_it(tmp_path: Path, stride: int, radius: int) -> None:
+    config = short_config(tmp_path)
+    config.loss.args = {"class_weights": [2.0] * 10}
+    config.loss.aux_losses, config.loss.aux_stride = {"context": "class_boundary"}, stride
+    losses = build_loss(config, build_model(config, 10), None)._losses
+    assert {name: type(loss).__name__ for name, loss in losses.items()} == {
+        "main": "CrossEntropy",
+        "aux.detail": "CrossEntropy",
+        "aux.context": "ClassBoundary",
+    }
+    assert getattr(losses["aux.detail"], "class_weights", None) is not None
+    assert getattr(losses["aux.context"], "radius", None) == radius  # as wide on the image as at full resolution
+
+
+def test_a_run_may_learn_contours_in_an_auxiliary_output(tmp_path: Path) -> None:
+    config = short_config(tmp_path / "run")
+    config.loss.aux_losses = {"detail": "class_boundary"}
+    train(config)
+    contours, labels = column(tmp_path / "run", "aux.detail"), column(tmp_path / "run", "aux.context")
+    assert 0 < max(contours) < 1 < min(labels)  # ten yes-or-no questions near log 2 each, one question near log 10

@@ -1,13 +1,8 @@
-"""A run from its header to its weights: what it says, what it refuses, and what it survives."""
+"""A run from its header to its weights: what it says and what it refuses."""
 
 from __future__ import annotations
 
-import csv
 import json
-import multiprocessing
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,34 +14,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from fastseg.config import Config, dump_config, load_config
-from fastseg.data import loader
+from fastseg.config import Config, load_config
 from fastseg.engine import resume
 from fastseg.engine import train as engine
-from fastseg.engine.build import build_loss, build_model
-from fastseg.engine.checkpoint import find_checkpoint, load_checkpoint
+from fastseg.engine.checkpoint import load_checkpoint
 from fastseg.engine.step import StepResult
-from fastseg.engine.train import BAD_STEPS_ALLOWED, TrainResult, train
+from fastseg.engine.train import TrainResult, train
 from fastseg.errors import CheckpointError, ConfigError, DistributedError, FastsegError
-from fastseg.losses import LossTerm, SegLoss
-from fastseg.types import IGNORE_INDEX
 from fastseg.weights.files import read_weights
-from workers import TwoProcesses, lighten, tiny_config
+from workers import TwoProcesses, column, lighten, short_config
 
 pytestmark = pytest.mark.usefixtures("light_runs")
-
-
-def short_config(run_dir: Path | str, steps: int = 4) -> Config:
-    """A tiny run without evaluation before its end."""
-    config = tiny_config(run_dir)
-    config.schedule.iterations = steps
-    config.train.eval_every = 100.0
-    return config
-
-
-def column(run_dir: Path, name: str, file: str = "train.csv") -> list[float]:
-    with open(run_dir / file, newline="") as rows:
-        return [float(row[name]) for row in csv.DictReader(rows)]
 
 
 @pytest.fixture(scope="module")
@@ -287,209 +265,6 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest.Monk
         pass
 
 
-def poisoned(steps: range, ranks: tuple[int, ...] = (0,)) -> Callable[..., dict[str, LossTerm]]:
-    """`SegLoss.__call__` that returns NaN at some calls on some ranks."""
-    original, calls = SegLoss.__call__, iter(range(10**6))
-
-    def call(self: SegLoss, output: Any, labels: Tensor) -> dict[str, LossTerm]:
-        terms = original(self, output, labels)
-        if next(calls) in steps and (dist.get_rank() if dist.is_initialized() else 0) in ranks:
-            terms["main"] = LossTerm(terms["main"].total * float("nan"), terms["main"].normalizer)
-        return terms
-
-    return call
-
-
-def train_poisoned(config: Config) -> dict[str, Any]:
-    """Steps that were skipped, whether the final state is finite, and a weight to compare."""
-    said: list[str] = []
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(SegLoss, "__call__", poisoned(range(1, 2), ranks=(1,)))
-        patched.setattr(engine.Record, "say", lambda _, text: said.append(text))
-        train(config)
-    dist.barrier()
-    table = load_checkpoint(Path(config.run_dir) / "checkpoints/step_00000004.pt")
-    return {
-        "skipped": [text for text in said if "step skipped" in text],
-        "losses": column(Path(config.run_dir), "loss"),
-        "finite": all(bool(torch.isfinite(v).all()) for kind in ("model", "ema") for v in table[kind].values()),
-        "updates": table["ema_updates"],
-    }
-
-
-def test_a_bad_loss_on_one_process_skips_the_step_on_all(tmp_path: Path, two_processes: TwoProcesses) -> None:
-    for found in two_processes(train_poisoned, short_config(tmp_path / "run")):
-        (line,) = found["skipped"]
-        assert line.startswith("[1/4] loss or gradient not finite, step skipped; lr ")
-        assert line.count("train_00000") == 2  # both processes' images are named
-        assert [loss != loss for loss in found["losses"]] == [False, True, False, False]
-        assert found["finite"]
-        assert found["updates"] == 3
-
-
-def test_a_bad_gradient_skips_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original, calls = engine.backward, iter(range(100))
-
-    def backward(model: torch.nn.Module, *args: Any, **kwargs: Any) -> StepResult:
-        result = original(model, *args, **kwargs)
-        if next(calls) == 1:
-            gradient = next(model.parameters()).grad
-            assert gradient is not None
-            gradient[0] = float("inf")
-        return result
-
-    monkeypatch.setattr(engine, "backward", backward)
-    train(short_config(tmp_path / "run"))
-    table = load_checkpoint(tmp_path / "run/checkpoints/step_00000004.pt")
-    assert all(bool(torch.isfinite(value).all()) for value in table["model"].values())
-    assert table["ema_updates"] == 3
-
-
-def test_ten_bad_steps_in_a_row_stop_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SegLoss, "__call__", poisoned(range(2, 100)))
-    config = short_config(tmp_path / "run", steps=15)
-    config.train.checkpoint_every = 1
-    with pytest.raises(FastsegError, match=r"10 steps in a row were not finite; lower optim\.lr \(now 0\.02\)"):
-        train(config)
-    newest = find_checkpoint(tmp_path / "run/checkpoints")
-    assert newest is not None
-    assert newest.name == "step_00000002.pt"  # from before, and nothing of the bad steps
-
-
-def test_nine_bad_steps_in_a_row_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bad = range(1, BAD_STEPS_ALLOWED)
-    monkeypatch.setattr(SegLoss, "__call__", poisoned(bad))
-    assert train(short_config(tmp_path / "run", steps=12)).iterations == 12
-
-
-def test_a_batch_of_nothing_but_void_is_harmless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original, calls = SegLoss.__call__, iter(range(100))
-
-    def call(self: SegLoss, output: Any, labels: Tensor) -> dict[str, LossTerm]:
-        return original(self, output, labels.fill_(IGNORE_INDEX) if next(calls) == 1 else labels)
-
-    monkeypatch.setattr(SegLoss, "normalizers", lambda *_: None)  # they would be counted before the labels change
-    monkeypatch.setattr(SegLoss, "__call__", call)
-    train(short_config(tmp_path / "run"))
-    losses = column(tmp_path / "run", "loss")
-    assert losses[1] == 0
-    assert all(loss > 0 for loss in losses[:1] + losses[2:])
-    table = load_checkpoint(tmp_path / "run/checkpoints/step_00000004.pt")
-    assert table["ema_updates"] == 4  # the step counts
-
-
-def stop_at_call(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int, number: signal.Signals) -> None:
-    """Have the n-th call (from 0) of a function send this process a signal first."""
-    original, calls = getattr(owner, name), iter(range(10**6))
-
-    def signalled(*args: Any, **kwargs: Any) -> Any:
-        if next(calls) == call:
-            signal.raise_signal(number)
-        return original(*args, **kwargs)
-
-    monkeypatch.setattr(owner, name, signalled)
-
-
-def evaluated_config(run_dir: Path) -> Config:
-    config = short_config(run_dir)
-    config.train.eval_every = 1.0  # every 2 steps
-    config.train.checkpoint_every = 3
-    return config
-
-
-@pytest.fixture(scope="module")
-def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of 4 steps that no signal reaches."""
-    with pytest.MonkeyPatch.context() as patched:
-        lighten(patched)
-        return train(evaluated_config(tmp_path_factory.mktemp("whole"))).run_dir
-
-
-@pytest.mark.parametrize(
-    ("owner", "name", "call", "number", "stopped_at"),
-    [
-        (loader, "augment", 4, signal.SIGTERM, 3),  # while the first image of the third step is made
-        (engine.Predictor, "predict_array", 0, signal.SIGINT, 2),  # in the evaluation at step 2
-        (engine.Predictor, "predict_array", 4, signal.SIGTERM, 4),  # in the evaluation at step 4, the last
-        (engine, "save_checkpoint", 0, signal.SIGUSR1, 4),  # while the checkpoint of step 3 is written
-    ],
-    ids=["loading", "evaluation", "last_evaluation", "saving"],
-)
-def test_a_signal_saves_and_the_run_goes_on_as_if_nothing_was(
-    tmp_path: Path, whole_run: Path, owner: Any, name: str, call: int, number: signal.Signals, stopped_at: int
-) -> None:
-    run_dir = tmp_path / "run"
-    with pytest.MonkeyPatch.context() as patched:
-        stop_at_call(patched, owner, name, call, number)
-        result = train(evaluated_config(run_dir))
-    assert result == TrainResult(run_dir, stopped_at, None, None, number.name)
-    assert not (run_dir / "last.safetensors").exists()
-    assert train(evaluated_config(run_dir), resume="auto").stopped == ""
-    for file in ("train.csv", "eval.csv"):
-        assert (run_dir / file).read_text() == (whole_run / file).read_text()
-    mine, whole = (read_weights(folder / "last.safetensors").state for folder in (run_dir, whole_run))
-    assert all(torch.equal(mine[key], whole[key]) for key in whole)
-    assert column(run_dir, "iteration", "eval.csv") == [2, 4]
-
-
-def test_a_signal_to_the_loading_processes_too_costs_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = short_config(tmp_path / "run", steps=30)  # more than are loaded ahead
-    config.data.workers = 2
-    others = set(multiprocessing.active_children())
-    original, calls = engine.set_learning_rate, iter(range(100))
-
-    def signalled(*args: Any) -> None:
-        call = next(calls)
-        if call == 3:
-            for child in set(multiprocessing.active_children()) - others:  # as torchrun does with a process group
-                os.kill(child.pid or 0, signal.SIGTERM)
-        if call == 20:
-            signal.raise_signal(signal.SIGTERM)
-        original(*args)
-
-    monkeypatch.setattr(engine, "set_learning_rate", signalled)
-    result = train(config)
-    assert (result.stopped, result.iterations) == ("SIGTERM", 21)
-
-
-def test_a_failure_ends_the_loading_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = short_config(tmp_path / "run", steps=30)
-    config.data.workers = 2
-    others = set(multiprocessing.active_children())
-    started: set[object] = set()
-
-    def fail(*_: Any, **__: Any) -> StepResult:
-        started.update(set(multiprocessing.active_children()) - others)
-        raise RuntimeError("a step failed")
-
-    monkeypatch.setattr(engine, "backward", fail)
-    with pytest.raises(RuntimeError, match="a step failed") as failure:
-        train(config)
-    assert len(started) == 2
-    assert not started & set(multiprocessing.active_children())  # Python would wait for them for ever
-    del failure  # held the frames until here, as an error that ends the program does
-
-
-def train_stopped_in_evaluation(config: Config) -> tuple[TrainResult, Any]:
-    """A signal reaches process 1 in the final evaluation."""
-    with pytest.MonkeyPatch.context() as patched:
-        if dist.get_rank() == 1:
-            stop_at_call(patched, engine.Predictor, "predict_array", 0, signal.SIGTERM)
-        result = train(config)
-    dist.barrier()
-    table = load_checkpoint(Path(config.run_dir) / "checkpoints/step_00000002.pt")
-    return result, table["progress"]
-
-
-def test_a_signal_to_one_process_in_the_final_evaluation_stops_both(
-    tmp_path: Path, two_processes: TwoProcesses
-) -> None:
-    config = short_config(tmp_path / "run", steps=2)
-    for result, progress in two_processes(train_stopped_in_evaluation, config):
-        assert result == TrainResult(tmp_path / "run", 2, None, None, "SIGTERM")
-        assert progress == {"iteration": 2, "evaluated": -1, "best": -1.0}
-
-
 def test_checkpoints_of_another_folder_start_a_new_one(finished: tuple[TrainResult, str], tmp_path: Path) -> None:
     path = finished[0].run_dir / "checkpoints/step_00000004.pt"
     result = train(short_config(tmp_path / "new"), resume=str(path))
@@ -558,31 +333,6 @@ def test_a_head_multiplier_is_refused_where_there_is_no_backbone(tmp_path: Path,
         train(config, dry_run=dry_run)
 
 
-def test_a_dry_run_touches_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    monkeypatch.chdir(tmp_path)
-    config = short_config("run")
-    config.data.name = "camvid"
-    config.data.args = {}
-    assert train(config, dry_run=True).iterations == 2
-    assert "tiny.yaml: dry run passed; loss " in capsys.readouterr().out
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda c: setattr(c.data, "name", "road_scene"), r"tiny\.yaml: data\.name: .*did you mean 'road_scenes'"),
-        (lambda c: c.data.args.update(heigth=5), r"tiny\.yaml: data\.args\.heigth: .*did you mean 'height'"),
-        (lambda c: c.loss.aux.update(detale=0.4), r"tiny\.yaml: loss\.aux\.detale: .*did you mean 'detail'"),
-    ],
-)
-def test_a_dry_run_finds_wrong_names(tmp_path: Path, change: Callable[[Config], Any], message: str) -> None:
-    config = short_config(tmp_path / "run")
-    change(config)
-    with pytest.raises(ConfigError, match=message):
-        train(config, dry_run=True)
-
-
 def test_tensorboard_curves_are_written_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names: list[str] = []
     module: Any = ModuleType("torch.utils.tensorboard")
@@ -602,121 +352,3 @@ def test_tensorboard_curves_are_written_where_it_is_installed(tmp_path: Path, mo
     train(short_config(tmp_path / "run", steps=1))
     assert {"train/loss", "train/aux.detail", "train/lr", "eval/miou", "eval/iou/road"} < set(names)
     assert names[-1] == "closed"
-
-
-def torchrun(config: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Two processes of the command line, in a process group of their own."""
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "fastseg", "train"]
-    path = os.pathsep.join([str(Path(engine.__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    return subprocess.Popen(
-        [sys.executable, *command, str(config), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-    )
-
-
-def wait_for(process: subprocess.Popen[str], text: str) -> None:
-    assert process.stdout is not None
-    seen = []
-    for line in process.stdout:
-        seen.append(line)
-        if text in line:
-            return
-    raise AssertionError("".join(seen))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kill", ["launcher", "everyone", "one worker"])
-def test_a_job_that_is_killed_goes_on(tmp_path: Path, kill: str) -> None:
-    config = short_config(tmp_path / "run", steps=300)
-    config.data.workers = 1
-    config.train.checkpoint_every = 5
-    (tmp_path / "tiny.yaml").write_text(dump_config(config))
-    with torchrun(tmp_path / "tiny.yaml") as job:
-        wait_for(job, "[12/300]")
-        workers = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
-        if kill == "launcher":
-            job.terminate()
-        elif kill == "everyone":  # as a batch system does; the launcher passes its own signal on
-            for pid in [job.pid, *map(int, workers)]:
-                os.kill(pid, signal.SIGTERM)
-        else:
-            os.kill(int(workers[-1]), signal.SIGKILL)
-        output, _ = job.communicate(timeout=25)  # torchrun kills at 30
-    assert job.returncode != 0
-    saved = find_checkpoint(tmp_path / "run/checkpoints")
-    assert saved is not None
-    step = int(saved.stem.partition("_")[2])
-    if kill == "one worker":
-        assert step % 5 == 0
-    else:
-        assert f"stopped by SIGTERM at iteration {step}; go on with --resume auto" in output
-    assert 10 <= step < 300
-    with torchrun(tmp_path / "tiny.yaml", "--resume", "auto") as job:
-        wait_for(job, f"[{step + 1}/300]")
-        job.terminate()
-        job.communicate(timeout=60)
-
-
-def test_ohem_keeps_fewer_pixels_where_auxiliary_labels_are_thinned(tmp_path: Path) -> None:
-    config = short_config(tmp_path)
-    config.loss.name, config.loss.args, config.loss.aux_stride = "ohem_cross_entropy", {"min_kept": 320}, 4
-    loss = build_loss(config, build_model(config, 10), None)
-    kept = {name: getattr(term, "min_kept", None) for name, term in loss._losses.items()}
-    assert kept == {"main": 320, "aux.detail": 20, "aux.context": 20}
-
-
-@pytest.mark.parametrize(("stride", "radius"), [(1, 4), (2, 2), (8, 1)])
-def test_an_auxiliary_output_has_the_loss_that_is_named_for_it(tmp_path: Path, stride: int, radius: int) -> None:
-    config = short_config(tmp_path)
-    config.loss.args = {"class_weights": [2.0] * 10}
-    config.loss.aux_losses, config.loss.aux_stride = {"context": "class_boundary"}, stride
-    losses = build_loss(config, build_model(config, 10), None)._losses
-    assert {name: type(loss).__name__ for name, loss in losses.items()} == {
-        "main": "CrossEntropy",
-        "aux.detail": "CrossEntropy",
-        "aux.context": "ClassBoundary",
-    }
-    assert getattr(losses["aux.detail"], "class_weights", None) is not None
-    assert getattr(losses["aux.context"], "radius", None) == radius  # as wide on the image as at full resolution
-
-
-def test_a_run_may_learn_contours_in_an_auxiliary_output(tmp_path: Path) -> None:
-    config = short_config(tmp_path / "run")
-    config.loss.aux_losses = {"detail": "class_boundary"}
-    train(config)
-    contours, labels = column(tmp_path / "run", "aux.detail"), column(tmp_path / "run", "aux.context")
-    assert 0 < max(contours) < 1 < min(labels)  # ten yes-or-no questions near log 2 each, one question near log 10
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda c: setattr(c.train, "norm", "sync"), "runs on CUDA only"),
-        (lambda c: setattr(c.train, "total_batch", 1), "one image at a time"),
-    ],
-)
-def test_a_dry_run_refuses_what_training_would(tmp_path: Path, change: Callable[[Config], Any], message: str) -> None:
-    config = short_config(tmp_path)
-    change(config)
-    with pytest.raises(DistributedError, match=message):
-        train(config, dry_run=True)
-
-
-def test_a_dry_run_takes_class_weights_of_the_real_data_set(tmp_path: Path) -> None:
-    config = short_config(tmp_path)
-    config.loss.args = {"class_weights": [1.0] * 11}
-    assert train(config, dry_run=True).iterations == 2
-
-
-def test_fp16_overflow_is_a_bad_step_and_not_a_silent_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = short_config(tmp_path / "run", steps=20)
-    config.train.precision = "fp16"
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(engine, "all_finite", lambda gradients: False)
-        with pytest.raises(FastsegError, match="10 steps in a row were not finite"):
-            train(config)
-    assert "step skipped" in capsys.readouterr().out

@@ -181,7 +181,9 @@ class ICNet(SegModel):
         height, width = x.shape[-2:]
         if self.mmseg_sizes:
             height, width = (cast(int, torch.sym_max(1, side - side % 2)) for side in (height, width))
-            x = x[..., :height, :width]
+            # by index: a slice makes torch.export ask whether its memory is in one piece, and fix the answer
+            x = x.index_select(2, torch.arange(height, device=x.device))
+            x = x.index_select(3, torch.arange(width, device=x.device))
         return resize(x, ((height + 1) // 2, (width + 1) // 2), align_corners=self.align_corners)
 
 

@@ -47,7 +47,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Images (N,3,H,W) -> maps; map i has `ceil(H/stride) x ceil(W/stride)` pixels."""
+        """Images (N,C,H,W) -> maps; map i has `ceil(H/stride) x ceil(W/stride)` pixels."""
 
 
 class Head(nn.Module, ABC):
@@ -59,7 +59,7 @@ class Head(nn.Module, ABC):
 
 
 class SegModel(nn.Module, ABC):
-    """A whole network: normalised images (N,3,H,W) of any H, W >= 1 -> SegOutput.
+    """A whole network: normalised images (N,C,H,W) of any H, W >= 1 -> SegOutput.
 
     Auxiliary heads live in `aux_heads`, under their names, and run in training only. What one learns is the main loss,
     or the loss that `aux_losses` names for it.
@@ -78,10 +78,10 @@ class SegModel(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Tensor) -> SegOutput:
-        """Normalised images (N,3,H,W) -> logits at the network's stride, and auxiliary logits in training."""
+        """Normalised images (N,C,H,W) -> logits at the network's stride, and auxiliary logits in training."""
 
     def predict_logits(self, images: Tensor) -> Tensor:
-        """Normalised images (N,3,H,W) -> logits (N,K,H,W), resized bilinearly.
+        """Normalised images (N,C,H,W) -> logits (N,K,H,W), resized bilinearly.
 
         For losses and research; where only labels are wanted, `ops.upsample_argmax` never builds this map.
         """

@@ -1,1 +1,1 @@
-"""Parts that at least two networks share. Import from the modules: `fastseg.layers.conv`, `.norm`, `.resize`, ..."""
+"""Parts that networks are made of. Import from the modules: `fastseg.layers.conv`, `.norm`, `.resize`, ..."""

@@ -43,11 +43,12 @@ class FeatureFusion(nn.Module):
         if gate not in FUSION_GATES:
             raise ValueError(f"the fusion's gate is {gate!r}; allowed: {', '.join(map(repr, FUSION_GATES))}")
         self.conv = ConvBNAct(in_channels, out_channels)
+        reduced = max(1, out_channels // reduction)
         if gate == "two_convs":
             layers: list[nn.Module] = [
-                nn.Conv2d(out_channels, out_channels // reduction, 1, bias=False),
+                nn.Conv2d(out_channels, reduced, 1, bias=False),
                 nn.ReLU(inplace=True),
-                nn.Conv2d(out_channels // reduction, out_channels, 1, bias=False),
+                nn.Conv2d(reduced, out_channels, 1, bias=False),
             ]
         else:
             layers = [ConvBNAct(out_channels, out_channels, activation=gate == "conv_bn_relu")]

@@ -47,12 +47,15 @@ def grid_for(x: Tensor, rows: int, *, aspect: bool) -> tuple[int, int]:
     """Rows and columns of a pooling grid for maps (N,C,H,W).
 
     The grid is square; with `aspect` its cells are, as nearly as they can be: there are
-    `max(1, round(rows * W / H))` columns, halves rounding up. Sizes may be symbolic.
+    `max(1, round(rows * W / H))` columns, halves rounding to even as Python's `round` does. Sizes may be symbolic.
     """
     if not aspect:
         return rows, rows
     height, width = x.shape[-2:]
-    return rows, cast(int, torch.sym_max(1, (2 * width * rows + height) // (2 * height)))
+    doubled = 2 * rows * width
+    up = (doubled + height) // (2 * height)  # halves round up
+    down = -((height - doubled) // (2 * height))  # halves round down
+    return rows, cast(int, torch.sym_max(1, up - (up - down) * (up % 2)))
 
 
 def _context_maps(
@@ -84,7 +87,8 @@ class PyramidPooling(nn.Module):
     Each grid of `bins` rows (as many columns, or with `aspect` those of `grid_for`) averages the map, a 1x1
     convolution reduces it to `branch_channels` (by default `in_channels // len(bins)`), and it is resized back; the
     input and all grids are concatenated and fused to `out_channels` by a convolution of `fuse_kernel_size`.
-    Shapes: (N,in,h,w) -> (N,out,h,w).
+    Shapes: (N,in,h,w) -> (N,out,h,w). A grid of one cell gives a batch norm one value per image, so training needs a
+    total batch of 2 or more.
     """
 
     def __init__(

@@ -49,6 +49,8 @@ class ClassBoundary:
 
     def __call__(self, logits: Tensor, labels: Tensor) -> LossTerm:
         check_size(logits, labels)
+        # for its check of the labels alone: IndexError on the CPU, an assertion on CUDA that waits for nothing
+        F.nll_loss(logits.detach(), labels, ignore_index=IGNORE_INDEX, reduction="none")
         contours = class_contours(labels, logits.shape[1], self.radius).to(logits.dtype)
         weight = logits.new_full((), self.positive_weight)
         losses = F.binary_cross_entropy_with_logits(logits, contours, pos_weight=weight, reduction="none").mean(1)
@@ -66,7 +68,8 @@ def class_boundary(radius: int = 4, positive_weight: float = 1.0) -> PixelLoss:
     For an auxiliary output that has one logit per class for the class's contour, not for a network's classes. The
     default radius makes a contour as wide as one cell of a map at stride 8. `positive_weight` multiplies the loss of
     pixels on a contour, of which there are few. 0 (with gradient) when every pixel is ignored.
-    Raises ValueError for a radius below 1 and a weight that is not positive.
+    Raises ValueError for a radius below 1 and a weight that is not positive; for labels that are neither a class nor
+    ignored, what cross entropy raises.
     Source: class boundary supervision, arXiv 1911.07217, whose abstract leaves width and weights open.
     """
     return ClassBoundary(radius, positive_weight)

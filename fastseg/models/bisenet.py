@@ -19,8 +19,9 @@ mmsegmentation's `bisenetv1_r18-d32` is `bisenet_r18(head_channels=256, aux_chan
 context_upsampling="nearest", dropout=0.1, align_corners=False)`.
 
 Deviations: logits and auxiliary logits stay at their own strides, where the authors upsample the auxiliary output at
-stride 16 before the loss; no log-softmax. Batch norms after the mean over the map see one value per image and channel:
-training needs a total batch of 2 or more.
+stride 16 before the loss; no log-softmax. New convolutions start as torch's do, where the authors' training script
+draws them from Kaiming's normal distribution. Batch norms after the mean over the map see one value per image and
+channel: training needs a total batch of 2 or more.
 
 Parameters at 19 classes: Xception39 1,541,963, ResNet-18 12,894,163 (the paper's 5.8 M and 49.0 M match no public
 implementation); the auxiliary heads add 300,326. mmsegmentation's form has 13,275,539. Multiply-adds at 512x1024 and
@@ -34,6 +35,7 @@ from torch import Tensor, nn
 from fastseg.layers.attention import AttentionRefinement, FeatureFusion
 from fastseg.layers.conv import ConvBNAct
 from fastseg.layers.resize import resize
+from fastseg.models.arguments import require_at_least
 from fastseg.models.backbones.resnet import resnet18
 from fastseg.models.backbones.xception import xception39
 from fastseg.models.heads.fcn import FCNHead
@@ -80,7 +82,8 @@ class ContextPath(nn.Module):
 class BiSeNet(SegModel):
     """BiSeNet over a backbone whose last three maps have strides 8, 16, 32; logits at stride 8.
 
-    The module's docstring explains the arguments. Raises ValueError for an unknown gate or upsampling.
+    The module's docstring explains the arguments. Raises ValueError for an unknown gate or upsampling, and for
+    numbers below 1.
     """
 
     def __init__(
@@ -99,6 +102,13 @@ class BiSeNet(SegModel):
         align_corners: bool,
     ) -> None:
         super().__init__()
+        require_at_least(
+            1,
+            num_classes=num_classes,
+            head_channels=head_channels,
+            aux_channels=aux_channels,
+            fusion_reduction=fusion_reduction,
+        )
         if context_upsampling not in ("bilinear", "nearest"):
             raise ValueError(
                 f"context_upsampling is {context_upsampling!r}; allowed: 'bilinear' (authors' code) or 'nearest' "
@@ -148,6 +158,7 @@ def bisenet_x39(
     Shapes: images (N,in_channels,H,W), any H and W from 1 up -> logits (N,num_classes,ceil(H/8),ceil(W/8)).
     Auxiliary outputs with `aux=True`: 'context16' (stride 16) and 'context8' (stride 8), both weighted 1 by the
     authors. They train from ImageNet weights of Xception39, which no lasting address offers.
+    Raises ValueError for an unknown gate or upsampling, and for classes, channels or a reduction below 1.
     """
     return BiSeNet(
         xception39(in_channels),
@@ -183,6 +194,7 @@ def bisenet_r18(
     Shapes: images (N,in_channels,H,W), any H and W from 1 up -> logits (N,num_classes,ceil(H/8),ceil(W/8)).
     Auxiliary outputs with `aux=True`: 'context16' (stride 16) and 'context8' (stride 8), both weighted 1 by the
     authors. `backbone_weights`: 'imagenet' or a file's path.
+    Raises ValueError as `bisenet_x39`, CheckpointError for weights that cannot be had or do not fit.
     """
     return BiSeNet(
         resnet18(in_channels, weights=backbone_weights),

@@ -41,6 +41,7 @@ from torch import Tensor, nn
 
 from fastseg.layers.conv import ConvBNAct
 from fastseg.layers.resize import resize
+from fastseg.models.arguments import require_at_least
 from fastseg.models.backbones.xception import Xception, xception_a, xception_b, xception_stages
 from fastseg.models.registry import MODELS
 from fastseg.types import SegModel, SegOutput
@@ -129,6 +130,7 @@ class DFANet(SegModel):
         align_corners: bool,
     ) -> None:
         super().__init__()
+        require_at_least(1, num_classes=num_classes, decoder_channels=decoder_channels)
         self.num_classes = num_classes
         self.align_corners = align_corners
         self.aux_heads = nn.ModuleDict()

@@ -11,8 +11,13 @@ widths: `encoder_decoder(backbone="df2", head="dfseg", head_args={"lateral_chann
 
 Deviations: the authors upsample by fixed bilinear deconvolutions (kernel 4, stride 2, not trained); resizing to the
 lateral map's size is the same inside the map, works at every size, and repeats the outermost pixels, where the
-deconvolution fades to zero. `align_corners` (False by default, which is the deconvolution's grid) holds for the
-pyramid, the nodes and the final upsampling.
+deconvolution fades to zero. The authors pool by windows of 32, 16, 8 and 4 pixels, whatever the map's size; here
+the rows of the pyramid are fixed, which is the same where the map at stride 32 has 32 rows and a multiple of 32
+columns. `align_corners` (False by default, which is the deconvolution's grid) holds for the pyramid, the nodes and the
+final upsampling.
+
+Training needs a total batch of 2 or more unless images are much wider than high: in the grid of one row, a batch norm
+sees one value per image and channel where the map is less than 1.5 times as wide as high.
 
 Input of the authors: BGR in 0..255, minus (72, 83, 73), times 0.008.
 
@@ -30,6 +35,7 @@ from torch import Tensor, nn
 from fastseg.layers.conv import ConvBNAct
 from fastseg.layers.pyramid_pooling import PyramidPooling
 from fastseg.layers.resize import resize
+from fastseg.models.arguments import require_at_least
 from fastseg.models.backbones.df import df1, df2
 from fastseg.models.encoder_decoder import EncoderDecoder
 from fastseg.models.registry import HEADS, MODELS
@@ -72,6 +78,9 @@ class DFSegHead(Head):
                 f"lateral_channels is {list(lateral_channels)} and node_channels {list(node_channels)}; give three and "
                 "two widths, finest first, such as [32, 32, 512] and [32, 32]"
             )
+        require_at_least(
+            1, num_classes=num_classes, lateral_channels=min(lateral_channels), node_channels=min(node_channels)
+        )
         in_channels = [info.channels for info in feature_info[-3:]]
         self.maps = len(in_channels)
         in_channels[-1] = PYRAMID_CHANNELS
@@ -115,7 +124,7 @@ def dfseg(
 
     `lateral_channels` (three) and `node_channels` (two) are widths from the finest map on; the defaults are those of
     the authors' DFlite-Seg. Logits stand at the stride of the third last map. Raises ValueError for other numbers of
-    widths.
+    widths, and for classes or widths below 1.
     """
     return DFSegHead(
         feature_info,

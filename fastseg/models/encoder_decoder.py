@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from fastseg.models.arguments import require_at_least
 from fastseg.models.heads.fcn import fcn
 from fastseg.models.registry import HEADS, MODELS, create_backbone, create_head
 from fastseg.types import Backbone, Head, SegModel, SegOutput
@@ -32,6 +33,12 @@ class EncoderDecoder(SegModel):
         return SegOutput(logits, aux)
 
 
+def _refuse_own(given: str, arguments: Mapping[str, object] | None, name: str) -> None:
+    """Raise ValueError when `arguments` has what the model takes by its own argument of that `name`."""
+    if arguments and name in arguments:
+        raise ValueError(f"{given} has {name}={arguments[name]!r}; give it as the model's own argument {name}")
+
+
 @MODELS.register
 def encoder_decoder(
     num_classes: int = 19,
@@ -49,9 +56,13 @@ def encoder_decoder(
     `fastseg models --backbones` and `--heads` list both. `backbone_args` and `head_args` are the builders' arguments,
     such as {"output_stride": 8}. Logits stand at the head's stride. Auxiliary output with `aux=True`: 'auxiliary', an
     FCN head on the map before the coarsest, as in PSPNet. Raises UnknownNameError for a wrong name or argument,
-    ValueError for weights among `backbone_args`.
+    ValueError for what is an argument of the model itself: weights and in_channels among `backbone_args`, align_corners
+    among `head_args`; and for a number of classes or channels below 1.
     """
-    arguments: dict[str, object] = {"in_channels": in_channels, **(backbone_args or {})}
+    require_at_least(1, num_classes=num_classes, in_channels=in_channels)
+    _refuse_own("backbone_args", backbone_args, "in_channels")
+    _refuse_own("head_args", head_args, "align_corners")
+    arguments: dict[str, object] = {**(backbone_args or {}), "in_channels": in_channels}
     if "weights" in arguments:
         raise ValueError(
             f"backbone_args has weights={arguments['weights']!r}; give them as backbone_weights, so that they are "
@@ -62,6 +73,6 @@ def encoder_decoder(
     encoder = create_backbone(backbone, **arguments)
     options = dict(head_args or {})
     if "align_corners" in HEADS.arguments(head):
-        options.setdefault("align_corners", align_corners)
+        options["align_corners"] = align_corners
     decoder = create_head(head, encoder.feature_info, num_classes, **options)
     return EncoderDecoder(encoder, decoder, num_classes, aux=aux, align_corners=align_corners)

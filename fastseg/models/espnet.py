@@ -28,6 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastseg.models.arguments import require_at_least
 from fastseg.models.registry import MODELS
 from fastseg.types import SegModel, SegOutput
 
@@ -91,6 +92,7 @@ class ESPNetEncoder(nn.Module):
 
     def __init__(self, num_classes: int, *, in_channels: int, p: int, q: int) -> None:
         super().__init__()
+        require_at_least(1, num_classes=num_classes, in_channels=in_channels, p=p, q=q)
         level1_image, level2, level3 = LEVEL1_CHANNELS + in_channels, 64, 128
         self.level2_channels = 2 * level2 + in_channels
         self.image_pool = nn.AvgPool2d(3, stride=2, padding=1)
@@ -173,12 +175,6 @@ def _cut(x: Tensor, *, like: Tensor) -> Tensor:
     return x[..., :height, :width]
 
 
-def _check(**counts: int) -> None:
-    for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"{name} is {value}; give 1 or more")
-
-
 @MODELS.register
 def espnet_c(
     num_classes: int = 19, in_channels: int = 3, p: int = 2, q: int = 8, align_corners: bool = True
@@ -189,7 +185,6 @@ def espnet_c(
     `align_corners` is True by default: so did PyTorch enlarge when the authors' code was written. Raises ValueError for
     p or q below 1.
     """
-    _check(p=p, q=q)
     return ESPNetC(num_classes, in_channels=in_channels, p=p, q=q, align_corners=align_corners)
 
 
@@ -203,7 +198,6 @@ def espnet(
     the names of `espnet_c`, which the authors train first. `skip_channels` is 16, or 16 + in_channels (19) with the
     image. Raises ValueError for any other, and for p or q below 1.
     """
-    _check(p=p, q=q)
     with_image = LEVEL1_CHANNELS + in_channels
     if skip_channels not in (LEVEL1_CHANNELS, with_image):
         raise ValueError(

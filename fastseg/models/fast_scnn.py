@@ -34,13 +34,14 @@ from torch import Tensor, nn
 from fastseg.layers.conv import ConvBNAct, DepthwiseSeparableConv
 from fastseg.layers.pyramid_pooling import PyramidPooling
 from fastseg.layers.resize import resize
+from fastseg.models.arguments import require_at_least
 from fastseg.models.heads.fcn import FCNHead
 from fastseg.models.registry import MODELS
 from fastseg.types import SegModel, SegOutput
 
 
 class LearningToDownsample(nn.Sequential):
-    """Images (N,3,H,W) -> shallow features (N,64,ceil(H/8),ceil(W/8))."""
+    """Images (N,C,H,W) -> shallow features (N,64,ceil(H/8),ceil(W/8))."""
 
     def __init__(self, in_channels: int, *, depthwise_activation: bool) -> None:
         super().__init__()
@@ -127,6 +128,7 @@ class FastSCNN(SegModel):
         align_corners: bool,
     ) -> None:
         super().__init__()
+        require_at_least(1, num_classes=num_classes, in_channels=in_channels)
         self.num_classes = num_classes
         self.align_corners = align_corners
         self.learning_to_downsample = LearningToDownsample(in_channels, depthwise_activation=stem_activation)

@@ -25,11 +25,17 @@ Further choices:
   Its published weights were measured so.
 - `stem="deep"`: 'plain' is one 7x7 convolution, the form that torchvision's ImageNet weights fit.
 
+The authors' network, which is pruned, is `icnet_r50_half` with its defaults. Its form with stages of full width is
+`icnet_r50(form="authors", guidance="input", contract_dilation=False, align_corners=True)`.
+
 Deviations: all sizes round up (unless `mmseg_sizes`). Pyramids divide any map into grids, where the authors' pooling
 windows are made for 1025x2049 and some overlap more. The stride of a bottleneck stands in its 3x3 convolution, as in
 meetps's port; the authors' stands in the 1x1 before it. The 1x1 classifier comes before the upsampling by two instead
 of after it: the same function for a quarter of the work. The authors prune a network of full width to half; ours of
 half width trains from scratch.
+
+Training needs a total batch of 2 or more in mmsegmentation's form, where a batch norm sees the one value per image of
+the pyramid's grid of one cell; the authors' form needs it only where no side of a crop is above 32.
 
 Parameters at 19 classes: ResNet-18 24,874,067, ResNet-50 47,527,507, half width 6,699,987; auxiliary heads 300,326
 ('refined') or 7,334 ('input'). (meetps's port has 7,757,945: with the auxiliary heads, and with the 1x1 convolutions of
@@ -48,6 +54,7 @@ from fastseg.layers.cascade_fusion import CascadeFeatureFusion
 from fastseg.layers.conv import ConvBNAct
 from fastseg.layers.pyramid_pooling import PyramidPooling, pyramid_pool_sum
 from fastseg.layers.resize import resize
+from fastseg.models.arguments import require_at_least
 from fastseg.models.backbones.resnet import ResNet, resnet18, resnet50
 from fastseg.models.heads.fcn import FCNHead
 from fastseg.models.registry import MODELS
@@ -94,7 +101,8 @@ class Classifier(Head):
 class ICNet(SegModel):
     """ICNet over a ResNet of output stride 8; logits at stride 8, or 4 in the authors' form.
 
-    The module's docstring explains the arguments. Raises ValueError for an unknown form or guidance.
+    The module's docstring explains the arguments. Raises ValueError for an unknown form or guidance, and for
+    fewer classes than 1.
     """
 
     def __init__(
@@ -110,6 +118,7 @@ class ICNet(SegModel):
         align_corners: bool,
     ) -> None:
         super().__init__()
+        require_at_least(1, num_classes=num_classes)
         if form not in FORMS:
             raise ValueError(f"ICNet's form is {form!r}; allowed: {', '.join(map(repr, FORMS))}")
         if guidance not in GUIDANCE:
@@ -205,7 +214,8 @@ def icnet_r18(
     Shapes: images (N,in_channels,H,W), any H and W from 1 up -> logits (N,num_classes,ceil(H/8),ceil(W/8)), with
     `form='authors'` (N,num_classes,ceil(H/4),ceil(W/4)). Auxiliary outputs with `aux=True`: 'sub4' (stride 16) and
     'sub24' (stride 8), weighted 0.16 and 0.4 in the paper, both 0.4 in mmsegmentation. `backbone_weights`: a file's
-    path, or 'imagenet', which needs `stem='plain'`.
+    path, or 'imagenet', which needs `stem='plain'`. Raises ValueError for an unknown stem, form or guidance, for
+    'imagenet' with another stem, and for classes or channels below 1; CheckpointError for weights that do not fit.
     """
     backbone = resnet18(
         in_channels, output_stride=8, stem=stem, contract_dilation=contract_dilation, weights=backbone_weights
@@ -263,6 +273,7 @@ def icnet_r50_half(
 
     Shapes: images (N,in_channels,H,W), any H and W from 1 up -> logits (N,num_classes,ceil(H/4),ceil(W/4)). Auxiliary
     outputs with `aux=True`: 'sub4' (stride 16) and 'sub24' (stride 8), weighted 0.16 and 0.4 in the paper.
+    Raises ValueError for an unknown guidance, and for classes or channels below 1.
     """
     return ICNet(
         resnet50(in_channels, output_stride=8, stem="deep", width=0.5, contract_dilation=False),

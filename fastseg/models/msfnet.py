@@ -1,4 +1,4 @@
-"""MSFNet, a reconstruction: Si, Zhang, Lv, Yu, Lu, arXiv 1911.07217; BMVC 2021. Its authors published no code.
+"""MSFNet, a reconstruction: Si, Zhang, Lv, Yu, Lu, arXiv 1911.07217. Its authors published no code.
 
 From the abstract and public summaries of the paper: spatial aware pooling (SAP) after every stage of a light backbone;
 a multi-features fusion module (MFM) that joins maps of one resolution and of different receptive fields; class boundary
@@ -15,7 +15,9 @@ The rest is ours, so a number measured with this network says nothing about the 
 - `channels=296`, the common width, is calibrated: with it the work is that which later papers list for MSFNet (24.2 and
   96.8 G at 512x1024 and 1024x2048, arXiv 2101.06085). It is 24.16 and 96.65 G multiply-adds.
 
-`align_corners` (False by default) holds for both heads and the final upsampling.
+`align_corners` (False by default) holds for both heads and the final upsampling. The map at stride 128 is a single
+pixel where no side of a crop is above 128: its batch norms then need a total batch of 2 or more to train. To export
+with dynamic sizes, both sides must be above 128 where it is traced and where it runs.
 
 Parameters at 19 classes: 14,400,859; the boundary head adds 734,987.
 """
@@ -30,6 +32,7 @@ from torch import Tensor, nn
 
 from fastseg.layers.conv import ConvBNAct, DepthwiseSeparableConv
 from fastseg.layers.resize import resize
+from fastseg.models.arguments import require_at_least
 from fastseg.models.backbones.resnet import resnet18
 from fastseg.models.registry import MODELS
 from fastseg.types import Backbone, Head, SegModel, SegOutput
@@ -100,6 +103,7 @@ class MSFNet(SegModel):
 
     def __init__(self, backbone: Backbone, num_classes: int, *, aux: bool, channels: int, align_corners: bool) -> None:
         super().__init__()
+        require_at_least(1, num_classes=num_classes, channels=channels)
         self.num_classes = num_classes
         self.align_corners = align_corners
         self.backbone = backbone
@@ -132,6 +136,7 @@ def msfnet(
     Auxiliary output with `aux=True`: 'boundary' (stride 8), for each class the logit that a pixel is on its contour,
     learnt by the loss `class_boundary`.
     `backbone_weights` is 'imagenet' or a file. `channels` is the common width of all that follows the backbone.
+    Raises ValueError for classes or channels below 1, CheckpointError for weights that cannot be had or do not fit.
     """
     backbone = resnet18(in_channels, weights=backbone_weights)
     return MSFNet(backbone, num_classes, aux=aux, channels=channels, align_corners=align_corners)

@@ -18,6 +18,8 @@ mmsegmentation's `pspnet_r50-d8` is `pspnet_r50(stem_channels=64, contract_dilat
 
 Deviation: strides round up at every size, where the authors' code takes sides of 8 k + 1 only.
 
+Training needs a total batch of 2 or more: in the pyramid's grid of one cell a batch norm sees one value per image.
+
 Parameters at 19 classes, without and with the auxiliary head: ResNet-18 12,641,267 and 12,790,086, ResNet-50 46,715,347
 and 49,080,038, ResNet-101 65,707,475 and 68,072,166. Multiply-adds at 513x1025: ResNet-50 376.6 G, ResNet-101 535.4 G.
 """
@@ -70,6 +72,8 @@ def pspnet_r18(
     Shapes: images (N,in_channels,H,W), any H and W from 1 up -> logits (N,num_classes,ceil(H/8),ceil(W/8)).
     Auxiliary output with `aux=True`: 'layer3' (stride 8), usually weighted 0.4. `backbone_weights`: a file's path, or
     'imagenet', which needs `stem='plain'`.
+    Raises ValueError for an unknown stem, for 'imagenet' with another stem, and for numbers below their range;
+    CheckpointError for weights that cannot be had or do not fit.
     """
     backbone = resnet18(
         in_channels,
@@ -99,13 +103,13 @@ def pspnet_r50(
     Shapes: images (N,in_channels,H,W), any H and W from 1 up -> logits (N,num_classes,ceil(H/8),ceil(W/8)).
     Auxiliary output with `aux=True`: 'layer3' (stride 8), weighted 0.4 by the authors. `stem_channels` is 128 for the
     deep stem and 64 for the plain one unless given. `backbone_weights`: a file's path, or 'imagenet', which needs
-    `stem='plain'`.
+    `stem='plain'`. Raises as `pspnet_r18`.
     """
     backbone = resnet50(
         in_channels,
         output_stride=8,
         stem=stem,
-        stem_channels=stem_channels or _stem_channels(stem),
+        stem_channels=_stem_channels(stem) if stem_channels is None else stem_channels,
         contract_dilation=contract_dilation,
         weights=backbone_weights,
     )
@@ -129,7 +133,7 @@ def pspnet_r101(
         in_channels,
         output_stride=8,
         stem=stem,
-        stem_channels=stem_channels or _stem_channels(stem),
+        stem_channels=_stem_channels(stem) if stem_channels is None else stem_channels,
         contract_dilation=contract_dilation,
         weights=backbone_weights,
     )

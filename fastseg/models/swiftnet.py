@@ -18,6 +18,10 @@ itself, in place; here preprocessing travels with the weights. As in the authors
 bicubically, from the nearest 4x4 pixels, without averaging first. `align_corners` (False as in the authors' code) holds
 for the pyramid pooling, the upsampling units and the final upsampling.
 
+Where the coarsest map is a single pixel, its batch norms need a total batch of 2 or more to train: in `swiftnet_r18`
+where no side of a crop is above 32, with the image pyramid where none is above 128. To export the image pyramid with
+dynamic sizes, both sides must be above 128 where it is traced and where it runs.
+
 Parameters at 19 classes: 11,797,071, with the image pyramid 12,056,275. Multiply-adds at 512x1024 and 1024x2048: 25.9
 and 103.6 G; with the image pyramid 32.0 and 128.2 G.
 """
@@ -36,6 +40,7 @@ from torch import Tensor, nn
 from fastseg.layers.conv import BNActConv
 from fastseg.layers.pyramid_pooling import PreactivationPyramidPooling
 from fastseg.layers.resize import resize
+from fastseg.models.arguments import require_at_least
 from fastseg.models.backbones.resnet import BasicBlock, ResNet, resnet18
 from fastseg.models.encoder_decoder import EncoderDecoder
 from fastseg.models.registry import HEADS, MODELS
@@ -78,6 +83,7 @@ class SwiftNetHead(Head):
         self, feature_info: Sequence[FeatureInfo], num_classes: int, *, channels: int, align_corners: bool
     ) -> None:
         super().__init__()
+        require_at_least(1, num_classes=num_classes, channels=channels)
         *finer, coarsest = feature_info
         self.pyramid = PreactivationPyramidPooling(
             coarsest.channels,
@@ -163,6 +169,7 @@ class SwiftNetPyramid(SegModel):
 
     def __init__(self, backbone: PyramidResNet, num_classes: int, *, channels: int, align_corners: bool) -> None:
         super().__init__()
+        require_at_least(1, num_classes=num_classes, channels=channels)
         self.num_classes = num_classes
         self.align_corners = align_corners
         self.aux_heads = nn.ModuleDict()
@@ -211,6 +218,7 @@ def swiftnet_r18(
 
     Shapes: images (N,in_channels,H,W), any H and W from 1 up -> logits (N,num_classes,ceil(H/4),ceil(W/4)).
     `backbone_weights` is 'imagenet' or a file. `channels` is the width of the decoder.
+    Raises ValueError for classes or channels below 1, CheckpointError for weights that cannot be had or do not fit.
     """
     backbone = resnet18(in_channels, preactivation=True, weights=backbone_weights)
     head = swiftnet(backbone.feature_info, num_classes, channels, align_corners)
@@ -230,6 +238,7 @@ def swiftnet_r18_pyramid(
     Shapes: images (N,in_channels,H,W), any H and W from 1 up -> logits (N,num_classes,ceil(H/4),ceil(W/4)).
     `backbone_weights` is 'imagenet' or a file with torchvision's names; every level's norms start from them.
     `channels` is the width of the decoder.
+    Raises ValueError for classes or channels below 1, CheckpointError for weights that cannot be had or do not fit.
     """
     backbone = PyramidResNet(resnet18(in_channels, weights=backbone_weights))
     return SwiftNetPyramid(backbone, num_classes, channels=channels, align_corners=align_corners)

@@ -44,6 +44,7 @@ _RENAMES = (
 )
 
 _LICENCE = "MIT, as all of github.com/sacmehta/ESPNet (Copyright (c) 2018 Sachin Mehta)"
+_THEIRS = "for their file of this form"
 
 
 def read_espnet(
@@ -157,8 +158,8 @@ def _rename(
 
 
 def _published(info: WeightsInfo, path: Path) -> WeightsInfo:
-    """What the authors' files are, by their number of classes."""
-    best = info.model == "espnet" and info.model_args["p"] == 2 and info.model_args["q"] == 8
+    """What the authors' files are, by their number of classes. A score goes to the form of the file it belongs to."""
+    form = info.model_args.get("p"), info.model_args.get("q"), info.model_args.get("skip_channels")
     if info.dataset.num_classes == 12:
         from fastseg.data.camvid import CAMVID, RAW_VOID
 
@@ -167,7 +168,9 @@ def _published(info: WeightsInfo, path: Path) -> WeightsInfo:
             name="camvid",
             dataset=_with_extra_class(CAMVID, "void", RAW_VOID),
             preprocessing=_preprocessing((110.3313, 108.4091, 105.0335), (72.1252, 72.6885, 69.9026)),
-            metric_published="authors' README: 55.64 mIoU, CamVid test, protocol camvid_authors" if best else "",
+            metric_published=f"authors' README: 55.64 mIoU, CamVid test, protocol camvid_authors, {_THEIRS}"
+            if form == (2, 8, 19)
+            else "",
             licence=f"{_LICENCE}; trained on CamVid, published for research without a stated licence",
         )
     if info.dataset.num_classes == 20:
@@ -181,7 +184,7 @@ def _published(info: WeightsInfo, path: Path) -> WeightsInfo:
             preprocessing=_preprocessing(
                 (72.3923111, 82.90893555, 73.15840149), (45.3192215, 46.15289307, 44.91483307), input_scale=0.5
             ),
-            metric_published="authors' README: 60.336 mIoU, Cityscapes test" if best else "",
+            metric_published=f"authors' README: 60.336 mIoU, Cityscapes test, {_THEIRS}" if form == (2, 8, 16) else "",
             licence=f"{_LICENCE}; trained on Cityscapes, whose terms allow non-commercial use only",
         )
     raise CheckpointError(

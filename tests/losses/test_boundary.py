@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fastseg.losses import class_boundary, class_contours
+from fastseg.losses import class_boundary, class_contours, cross_entropy
 
 K = 4
 
@@ -175,6 +175,15 @@ def test_labels_of_another_size_are_refused() -> None:
     logits, labels = batch()
     with pytest.raises(ValueError, match="resize the logits"):
         class_boundary()(logits, labels[..., :-1])
+
+
+@pytest.mark.parametrize("label", [K, 254, -1])
+def test_labels_beyond_the_classes_are_refused_as_by_cross_entropy(label: int) -> None:
+    logits, labels = batch()
+    labels[0, 0, 0] = label
+    for loss in (cross_entropy(), class_boundary()):
+        with pytest.raises(IndexError, match=f"Target {label} is out of bounds"):
+            loss(logits, labels)
 
 
 @pytest.mark.parametrize("radius", [0, -1])

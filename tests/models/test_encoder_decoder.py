@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from fastseg.errors import UnknownNameError
-from fastseg.models import BACKBONES, HEADS, create_backbone, create_model
+from fastseg.models import BACKBONES, HEADS, create_backbone, create_head, create_model
 from fastseg.models.encoder_decoder import EncoderDecoder
+from fastseg.types import FeatureInfo
 
 PRODUCT = [(backbone, head) for backbone in BACKBONES.names() for head in HEADS.names()]
 
@@ -71,6 +72,34 @@ def test_wrong_names_are_refused_with_the_right_spelling(arguments: dict[str, An
 def test_weights_among_the_backbones_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="'imagenet'; give them as backbone_weights"):
         create_model("encoder_decoder", backbone_args={"weights": "imagenet"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"backbone_args": {"in_channels": 4}}, "backbone_args has in_channels=4; give it as the model's own argument"),
+        (
+            {"head": "psp", "head_args": {"align_corners": True}},
+            "head_args has align_corners=True; give it as the model's own argument align_corners",
+        ),
+    ],
+)
+def test_arguments_of_the_model_are_refused_among_those_of_its_parts(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        create_model("encoder_decoder", **arguments)
+
+
+def test_the_models_alignment_reaches_the_head() -> None:
+    with torch.device("meta"):
+        model = create_model("encoder_decoder", head="psp", align_corners=True)
+    assert model.head.pyramid.align_corners  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("channels", "expected"), [(1, 1), (3, 1), (4, 1), (8, 2)])
+def test_the_fcn_head_keeps_a_channel_on_narrow_maps(channels: int, expected: int) -> None:
+    head = create_head("fcn", (FeatureInfo(channels, 8),), 5)
+    assert head.classifier.in_channels == expected  # type: ignore[union-attr]
+    assert head([torch.randn(2, channels, 3, 4)]).shape == (2, 5, 3, 4)
 
 
 def test_the_auxiliary_head_stands_on_the_map_before_the_last() -> None:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from fastseg.layers.conv import ConvBNAct
 from fastseg.layers.init import kaiming_convolutions
+from fastseg.models.arguments import require_at_least
 from fastseg.models.registry import BACKBONES
 from fastseg.types import Backbone, FeatureInfo
 
@@ -85,6 +86,7 @@ class DFNet(Backbone):
 
     def __init__(self, stages: Sequence[Sequence[Group]], *, in_channels: int) -> None:
         super().__init__()
+        require_at_least(1, in_channels=in_channels)
         stage2, stage3, stage4 = stages
         self.stem = nn.Sequential(ConvBNAct(in_channels, 32, 3, stride=2), ConvBNAct(32, 64, 3, stride=2))
         self.stage2 = _stage(64, stage2)

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastseg.layers.init import kaiming_convolutions
+from fastseg.models.arguments import require_at_least
 from fastseg.models.backbones.pretrained import IMAGENET, load_pretrained
 from fastseg.models.registry import BACKBONES
 from fastseg.types import Backbone, FeatureInfo
@@ -121,6 +122,10 @@ class ResNet(Backbone):
             raise ValueError(f"output_stride is {output_stride}; allowed: 8, 16, 32")
         if stem not in ("plain", "deep"):
             raise ValueError(f"stem is {stem!r}; allowed: 'plain' (one 7x7 convolution), 'deep' (three 3x3)")
+        require_at_least(1, in_channels=in_channels)
+        require_at_least(2 if stem == "deep" else 1, stem_channels=stem_channels)
+        if not STAGE_WIDTHS[0] * width >= 1:
+            raise ValueError(f"width is {width}; give 1/{STAGE_WIDTHS[0]} or more, so that every stage has a channel")
         if weights == IMAGENET and (stem, stem_channels, width, in_channels) != ("plain", 64, 1.0, 3):
             raise ValueError(
                 f"weights 'imagenet' are torchvision's {name}: plain 64-channel stem, full width, 3 input channels. "

@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastseg.layers.conv import ConvBNAct
+from fastseg.models.arguments import require_at_least
 from fastseg.models.registry import BACKBONES
 from fastseg.types import Backbone, FeatureInfo
 
@@ -99,6 +100,7 @@ class Xception39(Backbone):
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()
+        require_at_least(1, in_channels=in_channels)
         self.conv = ConvBNAct(in_channels, STEM_CHANNELS, 3, stride=2)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         self.stage1 = self._stage(STEM_CHANNELS, 16, blocks=4)
@@ -135,6 +137,7 @@ class Xception(Backbone):
         self, channels: tuple[int, int, int], *, in_channels: int, stride_position: str, preactivation: bool
     ) -> None:
         super().__init__()
+        require_at_least(1, in_channels=in_channels)
         self.conv = ConvBNAct(in_channels, STEM_CHANNELS, 3, stride=2)
         self.enc2, self.enc3, self.enc4 = xception_stages(
             (STEM_CHANNELS, *channels[:-1]), channels, stride_position=stride_position, preactivation=preactivation

@@ -1,1 +1,1 @@
-"""Heads that at least two networks share."""
+"""Heads that have a file of their own; those of DF-Seg and SwiftNet stand with their networks."""

@@ -1,4 +1,4 @@
-"""The fully convolutional head, as PSPNet, FastFCN and Fast-SCNN use it for their auxiliary outputs."""
+"""The fully convolutional head, as PSPNet, BiSeNet, ICNet and Fast-SCNN use it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from fastseg.layers.conv import ConvBNAct
+from fastseg.models.arguments import require_at_least
 from fastseg.models.registry import HEADS
 from fastseg.types import FeatureInfo, Head
 
@@ -16,6 +17,7 @@ class FCNHead(Head):
 
     def __init__(self, in_channels: int, num_classes: int, *, channels: int, dropout: float) -> None:
         super().__init__()
+        require_at_least(1, num_classes=num_classes, channels=channels)
         self.conv = ConvBNAct(in_channels, channels, 3)
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(channels, num_classes, 1)
@@ -29,6 +31,8 @@ class FCNHead(Head):
 def fcn(
     feature_info: Sequence[FeatureInfo], num_classes: int, channels: int | None = None, dropout: float = 0.1
 ) -> Head:
-    """FCN head on the coarsest map; `channels` defaults to a quarter of that map's."""
+    """FCN head on the coarsest map; `channels` defaults to a quarter of that map's. Raises ValueError below 1."""
     in_channels = feature_info[-1].channels
-    return FCNHead(in_channels, num_classes, channels=channels or in_channels // 4, dropout=dropout)
+    if channels is None:
+        channels = max(1, in_channels // 4)
+    return FCNHead(in_channels, num_classes, channels=channels, dropout=dropout)

@@ -1,4 +1,4 @@
-"""The head of PSPNet, which FastFCN uses too: Zhao et al., CVPR 2017, arXiv 1612.01105, figure 3."""
+"""The head of PSPNet: Zhao et al., CVPR 2017, arXiv 1612.01105, figure 3."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from fastseg.layers.pyramid_pooling import PyramidPooling
+from fastseg.models.arguments import require_at_least
 from fastseg.models.registry import HEADS
 from fastseg.types import FeatureInfo, Head
 
@@ -25,6 +26,7 @@ class PSPHead(Head):
         align_corners: bool,
     ) -> None:
         super().__init__()
+        require_at_least(1, num_classes=num_classes, channels=channels)
         self.pyramid = PyramidPooling(in_channels, channels, bins=bins, fuse_kernel_size=3, align_corners=align_corners)
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(channels, num_classes, 1)
@@ -47,12 +49,13 @@ def psp(
 
     `channels` is the width after the fusion, by default a quarter of that map's; the grids of `bins` rows and columns
     share out as many channels as the map has, as in the paper. Logits stand at the map's stride.
+    Raises ValueError for `channels` below 1.
     """
     in_channels = feature_info[-1].channels
     return PSPHead(
         in_channels,
         num_classes,
-        channels=channels or max(1, in_channels // 4),
+        channels=max(1, in_channels // 4) if channels is None else channels,
         bins=bins,
         dropout=dropout,
         align_corners=align_corners,

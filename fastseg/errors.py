@@ -19,6 +19,10 @@ class UnknownNameError(FastsegError, ValueError):
     """A name that is not in a registry, or an argument that a builder does not take."""
 
 
+class ArgumentTypeError(FastsegError, TypeError, ValueError):
+    """An argument of a type that its builder does not take."""
+
+
 class ConfigError(FastsegError, ValueError):
     """A configuration file or override that does not fit the schema."""
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import fnmatch
 import inspect
-from collections.abc import Callable
-from typing import Generic, ParamSpec, TypeVar
+import numbers
+from collections.abc import Callable, Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Any, Generic, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 
-from fastseg.errors import UnknownNameError, suggest
+from fastseg.errors import ArgumentTypeError, UnknownNameError, suggest
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -15,10 +17,14 @@ R = TypeVar("R")
 
 
 class Registry(Generic[T]):
-    """A table name -> builder, for one kind of thing (`kind` is the word used in messages)."""
+    """A table name -> builder, for one kind of thing (`kind` is the word used in messages).
 
-    def __init__(self, kind: str) -> None:
+    With `typed`, `build` compares named arguments with the builder's annotations where these are plain.
+    """
+
+    def __init__(self, kind: str, *, typed: bool = False) -> None:
         self.kind = kind
+        self.typed = typed
         self._builders: dict[str, Callable[..., T]] = {}
 
     def register(self, builder: Callable[P, R]) -> Callable[P, R]:
@@ -58,15 +64,41 @@ class Registry(Generic[T]):
     def build(self, name: str, /, *args: object, **kwargs: object) -> T:
         """Call the builder called `name`.
 
-        Raises UnknownNameError for a name or an argument that does not exist, or a required one that is missing.
+        Raises UnknownNameError for a name or an argument that does not exist, or a required one that is missing, and
+        ArgumentTypeError for a named argument of the wrong type in a `typed` registry.
         """
         builder = self.get(name)
         parameters = self.arguments(name)
         for key in kwargs:
             if key not in parameters:
                 raise UnknownNameError(f"{self.kind} {name!r} has no argument {key!r}; {suggest(key, parameters)}")
+        if self.typed:
+            for key, hint in _hints(builder).items():
+                if key in kwargs and not _fits(kwargs[key], hint):
+                    kinds = parameters[key].annotation
+                    raise ArgumentTypeError(f"{self.kind} {name!r}: {key} is {kwargs[key]!r}; it takes {kinds}")
         try:
             inspect.signature(builder).bind(*args, **kwargs)
         except TypeError as error:
             raise UnknownNameError(f"{self.kind} {name!r}: {error}; it takes {inspect.signature(builder)}") from None
         return builder(*args, **kwargs)
+
+
+def _hints(builder: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(builder)
+    except NameError:  # annotations that only a type checker can resolve
+        return {}
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether `value` may stand where `hint` is; True for hints that are not plain. A whole number is a float, too."""
+    if isinstance(hint, UnionType):
+        return any(_fits(value, part) for part in get_args(hint))
+    kind = get_origin(hint) or hint
+    if isinstance(value, bool):
+        return kind not in (int, float, str, NoneType, Mapping, Sequence)
+    if kind is Sequence:
+        return isinstance(value, Sequence) and not isinstance(value, str)
+    plain = {int: numbers.Integral, float: numbers.Real, bool: bool, str: str, NoneType: NoneType, Mapping: Mapping}
+    return kind not in plain or isinstance(value, plain[kind])

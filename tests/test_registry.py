@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastseg.errors import ConfigError, FastsegError, MissingFileError, UnknownNameError, suggest
+from fastseg.errors import ArgumentTypeError, ConfigError, FastsegError, MissingFileError, UnknownNameError, suggest
 from fastseg.registry import Registry
 
 
@@ -118,3 +120,43 @@ def test_errors_are_one_family_and_print_as_sentences() -> None:
     assert str(error) == "labels.png does not exist"
     assert isinstance(error, FileNotFoundError)
     assert str(MissingFileError()) == ""
+
+
+def sized(
+    count: int,
+    ratio: float = 1.0,
+    name: str | None = None,
+    flag: bool = False,
+    sizes: Sequence[int] = (),
+    more: Any = None,
+) -> object:
+    return (count, ratio, name, flag, sizes, more)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"count": "two"}, "thing 'sized': count is 'two'; it takes int"),
+        ({"count": True}, "count is True; it takes int"),
+        ({"count": 1.5}, "count is 1.5; it takes int"),
+        ({"count": 1, "ratio": "x"}, "ratio is 'x'; it takes float"),
+        ({"count": 1, "name": True}, r"name is True; it takes str \| None"),
+        ({"count": 1, "name": 3}, r"name is 3; it takes str \| None"),
+        ({"count": 1, "flag": 1}, "flag is 1; it takes bool"),
+        ({"count": 1, "sizes": 3}, r"sizes is 3; it takes Sequence\[int\]"),
+        ({"count": 1, "sizes": "34"}, "sizes is '34'"),
+        ({"count": None}, "count is None; it takes int"),
+    ],
+)
+def test_a_typed_registry_refuses_arguments_of_the_wrong_type(arguments: dict[str, Any], message: str) -> None:
+    registry: Registry[object] = Registry("thing", typed=True)
+    registry.register(sized)
+    with pytest.raises(ArgumentTypeError, match=message):
+        registry.build("sized", **arguments)
+
+
+def test_a_typed_registry_takes_what_fits() -> None:
+    registry: Registry[object] = Registry("thing", typed=True)
+    registry.register(sized)
+    arguments = {"count": np.int64(2), "ratio": 1, "name": None, "flag": True, "sizes": [1, 2], "more": object()}
+    assert registry.build("sized", **arguments) == tuple(arguments.values())

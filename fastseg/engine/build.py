@@ -30,6 +30,10 @@ def build_model(config: Config, num_classes: int, *, backbone_weights: bool = Fa
     arguments = dict(config.model.args)
     if "num_classes" in arguments:
         raise ConfigError(f"{config.source}: model.args.num_classes comes from the data set ({num_classes}); remove it")
+    if arguments.get("in_channels", 3) != 3:
+        raise ConfigError(
+            f"{config.source}: model.args.in_channels is {arguments['in_channels']!r}; training reads RGB: remove it"
+        )
     if BACKBONE_WEIGHTS in arguments and not backbone_weights:
         arguments[BACKBONE_WEIGHTS] = None  # not left out: a model without the argument refuses it
     try:

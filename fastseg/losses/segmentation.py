@@ -35,6 +35,11 @@ class SegLoss:
         for key, given in (("loss.aux", aux_weights), ("loss.aux_losses", own)):
             for name in given:
                 if name not in names:
+                    if not names:
+                        raise ConfigError(
+                            f"{key}.{name}: the model has no auxiliary outputs; remove it, or build the model with "
+                            "them (model.args.aux=true, where the network has any)"
+                        )
                     raise ConfigError(f"{key}.{name}: the model has no such auxiliary output; {suggest(name, names)}")
         missing = [name for name in names if name not in aux_weights]
         if missing:

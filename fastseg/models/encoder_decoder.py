@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fastseg.models.arguments import require_at_least
 from fastseg.models.heads.fcn import fcn
-from fastseg.models.registry import HEADS, MODELS, create_backbone, create_head
+from fastseg.models.registry import BACKBONES, HEADS, MODELS, create_backbone, create_head
 from fastseg.types import Backbone, Head, SegModel, SegOutput
 
 
@@ -69,6 +69,12 @@ def encoder_decoder(
             "fetched when a training begins and not when a trained network is loaded"
         )
     if backbone_weights is not None:
+        if backbone in BACKBONES and "weights" not in BACKBONES.arguments(backbone):
+            having = [name for name in BACKBONES.names() if "weights" in BACKBONES.arguments(name)]
+            raise ValueError(
+                f"backbone {backbone!r} has no ImageNet weights to load; leave backbone_weights out, or use one "
+                f"that has: {', '.join(having)}, timm:<name>"
+            )
         arguments["weights"] = backbone_weights
     encoder = create_backbone(backbone, **arguments)
     options = dict(head_args or {})

@@ -8,9 +8,9 @@ from fastseg.errors import UnknownNameError
 from fastseg.registry import Registry
 from fastseg.types import Backbone, Head, SegModel
 
-BACKBONES: Registry[Backbone] = Registry("backbone")
-HEADS: Registry[Head] = Registry("head")
-MODELS: Registry[SegModel] = Registry("model")
+BACKBONES: Registry[Backbone] = Registry("backbone", typed=True)
+HEADS: Registry[Head] = Registry("head", typed=True)
+MODELS: Registry[SegModel] = Registry("model", typed=True)
 
 
 def create_model(name: str, **kwargs: object) -> SegModel:

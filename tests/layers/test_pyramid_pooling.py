@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from descriptions import Weights, assert_same, uneven, upsample
 from fastseg.layers.pyramid_pooling import (
     PreactivationPyramidPooling,
     PyramidPooling,
@@ -188,3 +189,42 @@ def test_an_exported_program_pools_maps_of_every_shape(module: nn.Module, traced
         for size in ((5, 9), (20, 7), (16, 16), (4, 50), (100, 2), (2, 2), (13, 8)):
             x = torch.randn(1, 6, *size)
             torch.testing.assert_close(program(x), module(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(16, 24), (9, 13), (3, 2)])
+@pytest.mark.parametrize(("aspect", "fuse_kernel_size", "align_corners"), [(False, 3, True), (True, 1, False)])
+def test_the_module_is_its_description(
+    aspect: bool, fuse_kernel_size: int, align_corners: bool, size: tuple[int, int]
+) -> None:
+    module = PyramidPooling(
+        8, 6, bins=(1, 2, 4), aspect=aspect, fuse_kernel_size=fuse_kernel_size, align_corners=align_corners
+    )
+    uneven(module)
+    weights, x = Weights(module), torch.randn(2, 8, *size, dtype=torch.float64)
+    maps = [x]
+    for place, rows in enumerate((1, 2, 4)):
+        columns = max(1, round(Fraction(rows * size[1], size[0]))) if aspect else rows
+        branch = weights.conv_norm_relu(f"branches.{place}", F.adaptive_avg_pool2d(x, (rows, columns)))
+        maps.append(upsample(branch, x, align_corners=align_corners))
+    expected = weights.conv_norm_relu("fuse", torch.cat(maps, 1))
+    assert not weights.unread
+    with torch.no_grad():
+        assert_same(module(x), expected)
+
+
+@pytest.mark.parametrize("size", [(16, 24), (9, 13), (3, 2)])
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_the_preactivation_form_is_its_description(align_corners: bool, size: tuple[int, int]) -> None:
+    module = PreactivationPyramidPooling(8, 6, bottleneck_channels=7, branch_channels=3, align_corners=align_corners)
+    uneven(module)
+    weights, x = Weights(module), torch.randn(2, 8, *size, dtype=torch.float64)
+    reduced = weights.norm_relu_conv("bottleneck", x)
+    maps = [reduced]
+    for place, rows in enumerate((8, 4, 2)):
+        columns = max(1, round(Fraction(rows * size[1], size[0])))
+        branch = weights.norm_relu_conv(f"branches.{place}", F.adaptive_avg_pool2d(reduced, (rows, columns)))
+        maps.append(upsample(branch, x, align_corners=align_corners))
+    expected = weights.norm_relu_conv("fuse", torch.cat(maps, 1))
+    assert not weights.unread
+    with torch.no_grad():
+        assert_same(module(x), expected)

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from descriptions import Weights, assert_same, uneven, upsample
 from fastseg.models import BiSeNet, create_model
 
 MMSEGMENTATION = {
@@ -140,3 +142,68 @@ def test_a_batch_of_one_cannot_train_since_norms_follow_the_mean_over_the_map() 
 def test_another_upsampling_is_refused() -> None:
     with pytest.raises(ValueError, match=r"context_upsampling is 'bicubic'; allowed: 'bilinear' .* or 'nearest'"):
         small(context_upsampling="bicubic")
+
+
+def separable(weights: Weights, name: str, x: Tensor, stride: int) -> Tensor:
+    """Separable convolution of Xception39: no norm between its two, no ReLU behind."""
+    return weights.conv_norm(f"{name}.pointwise", weights.conv(f"{name}.depthwise", x, stride=stride))
+
+
+def xception39_by_its_description(weights: Weights, images: Tensor) -> list[Tensor]:
+    """Maps at strides 8, 16, 32."""
+    x = F.max_pool2d(weights.conv_norm_relu("backbone.conv", images, stride=2), 3, 2, 1)
+    maps = []
+    for stage, blocks in ((1, 4), (2, 8), (3, 4)):
+        for block in range(blocks):
+            name, stride = f"backbone.stage{stage}.{block}", 2 if block == 0 else 1
+            inner = F.relu(separable(weights, f"{name}.conv1", x, stride))
+            inner = F.relu(separable(weights, f"{name}.conv2", inner, 1))
+            inner = separable(weights, f"{name}.conv3", inner, 1)
+            x = F.relu(inner + (separable(weights, f"{name}.shortcut", x, 2) if block == 0 else x))
+        maps.append(x)
+    return maps
+
+
+def network_by_its_description(weights: Weights, images: Tensor) -> dict[str, Tensor]:
+    """Figure 2 of the paper with the authors' refinements; logits of the head and of both auxiliary heads."""
+
+    def mean(x: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(x, 1)
+
+    def refined_attention(name: str, x: Tensor) -> Tensor:
+        x = weights.conv_norm_relu(f"context_path.{name}.conv", x)
+        return x * torch.sigmoid(weights.conv_norm(f"context_path.{name}.gate.0", mean(x)))
+
+    def head(name: str, x: Tensor) -> Tensor:
+        return weights.conv(f"{name}.classifier", weights.conv_norm_relu(f"{name}.conv", x))
+
+    detail = images
+    for number in (1, 2, 3):
+        detail = weights.conv_norm_relu(f"spatial_path.conv{number}", detail, stride=2)
+    detail = weights.conv_norm_relu("spatial_path.conv4", detail)
+    stride8, stride16, stride32 = xception39_by_its_description(weights, images)
+    tail = weights.conv_norm_relu("context_path.global_context", mean(stride32))
+    context = upsample(refined_attention("attention32", stride32) + tail, stride16, align_corners=True)
+    context16 = weights.conv_norm_relu("context_path.refine32", context)
+    context = upsample(refined_attention("attention16", stride16) + context16, stride8, align_corners=True)
+    context8 = weights.conv_norm_relu("context_path.refine16", context)
+    fused = weights.conv_norm_relu("fusion.conv", torch.cat([detail, context8], 1))
+    gate = weights.conv("fusion.gate.2", F.relu(weights.conv("fusion.gate.0", mean(fused))))
+    return {
+        "logits": head("head", fused + fused * torch.sigmoid(gate)),
+        "context16": head("aux_heads.context16", context16),
+        "context8": head("aux_heads.context8", context8),
+    }
+
+
+@pytest.mark.parametrize("size", [(64, 96), (65, 97)])
+def test_the_network_and_its_auxiliary_heads_are_their_description(size: tuple[int, int]) -> None:
+    model = create_model("bisenet_x39", num_classes=5, aux=True)
+    uneven(model)
+    model.training = True  # auxiliary outputs, while all norms stay in eval mode
+    weights, images = Weights(model), torch.randn(2, 3, *size, dtype=torch.float64)
+    with torch.no_grad():
+        expected = network_by_its_description(weights, images)
+        output = model(images)
+    assert_same({"logits": output.logits, **output.aux}, expected)
+    assert not weights.unread

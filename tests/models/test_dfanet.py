@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from descriptions import Weights, assert_same, uneven, upsample
 from fastseg.models import DFANet, create_model
 
 
@@ -144,3 +146,67 @@ def test_a_batch_of_one_cannot_train_since_norms_follow_the_mean_over_the_map() 
 def test_unknown_options_are_refused(arguments: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         small(**arguments)
+
+
+def stage_by_its_description(weights: Weights, name: str, x: Tensor, blocks: int) -> Tensor:
+    """Blocks of three separable convolutions; the last convolution of the first block halves the map."""
+    for block in range(blocks):
+        prefix, stride = f"{name}.{block}", 2 if block == 0 else 1
+        inner = F.relu(x)
+        for number in (1, 2, 3):
+            step = stride if number == 3 else 1
+            inner = weights.conv_norm(f"{prefix}.conv{number}.depthwise", inner, stride=step)
+            inner = weights.conv_norm(f"{prefix}.conv{number}.pointwise", inner)
+            if number < 3:
+                inner = F.relu(inner)
+        x = inner + (weights.conv_norm(f"{prefix}.shortcut", x, stride=2) if block == 0 else x)
+    return x
+
+
+def attention_by_its_description(weights: Weights, name: str, x: Tensor) -> Tensor:
+    classes = F.linear(F.adaptive_avg_pool2d(x, 1).flatten(1), weights[f"{name}.fc.weight"], weights[f"{name}.fc.bias"])
+    return x * torch.sigmoid(weights.conv_norm(f"{name}.conv", classes[..., None, None]))
+
+
+def network_by_its_description(weights: Weights, images: Tensor) -> Tensor:
+    """Figures 2 and 3 of the paper: three Xceptions A in a row, each joined to the one before, and the decoder."""
+    x = weights.conv_norm_relu("backbone.0.conv", images, stride=2)
+    details: list[Tensor] = []
+    outputs: list[Tensor] = []
+    earlier: tuple[Tensor, Tensor, Tensor] | None = None
+    for number in range(3):
+        name = f"backbone.{number}"
+        if earlier is not None:  # the attended output of the network before, upsampled by four, joins its finest map
+            x = torch.cat([earlier[0], upsample(outputs[-1], earlier[0])], 1)
+        enc2 = x = stage_by_its_description(weights, f"{name}.enc2", x, 4)
+        enc3 = x = stage_by_its_description(
+            weights, f"{name}.enc3", x if earlier is None else torch.cat([earlier[1], x], 1), 6
+        )
+        enc4 = stage_by_its_description(
+            weights, f"{name}.enc4", x if earlier is None else torch.cat([earlier[2], x], 1), 4
+        )
+        earlier = (enc2, enc3, enc4)
+        details.append(enc2)
+        outputs.append(attention_by_its_description(weights, f"attention.{number}", enc4))
+    detail, context = (
+        sum(
+            (
+                upsample(weights.conv_norm_relu(f"decoder.{part}.{number}", x), details[0])
+                for number, x in enumerate(maps)
+            ),
+            torch.zeros(()),
+        )
+        for part, maps in (("details", details), ("outputs", outputs))
+    )
+    return weights.conv("decoder.classifier", weights.conv_norm_relu("decoder.fuse", detail) + context)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (65, 97)])
+def test_the_network_is_its_description(size: tuple[int, int]) -> None:
+    model = create_model("dfanet_a", num_classes=5)
+    uneven(model)
+    weights, images = Weights(model), torch.randn(2, 3, *size, dtype=torch.float64)
+    with torch.no_grad():
+        expected = network_by_its_description(weights, images)
+        assert_same(model(images).logits, expected)
+    assert not weights.unread

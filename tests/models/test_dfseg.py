@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from descriptions import Weights, assert_same, uneven, upsample
 from fastseg.layers.resize import resize
 from fastseg.models import DFSegHead, EncoderDecoder, create_head, create_model
 from fastseg.types import FeatureInfo
@@ -109,3 +110,42 @@ def test_alignment_changes_logits_and_is_kept_for_the_final_upsampling() -> None
     images = torch.randn(2, 3, 72, 104)  # two in training mode: batch statistics make the logits vary over the image
     assert not torch.allclose(one(images).logits, other(images).logits)
     assert (one.align_corners, other.align_corners) == (False, True)
+
+
+def network_by_its_description(weights: Weights, images: Tensor) -> Tensor:
+    """DF1-Seg as the authors' network files have it, but for the ways to pool and upsample (see the module)."""
+    x = weights.conv_norm_relu("backbone.stem.0", images, stride=2)
+    x = weights.conv_norm_relu("backbone.stem.1", x, stride=2)
+    maps = []
+    for stage, blocks, projecting in ((2, 3, (0,)), (3, 3, (0,)), (4, 4, (0, 3))):  # 64x3, 128x3, 256x3 and 512x1
+        for block in range(blocks):
+            name, stride = f"backbone.stage{stage}.{block}", 2 if block == 0 else 1
+            inner = weights.conv_norm_relu(f"{name}.path.0", x, stride=stride)
+            inner = weights.conv_norm(f"{name}.path.1", inner)
+            x = F.relu(
+                inner + (weights.conv_norm(f"{name}.projection", x, stride=stride) if block in projecting else x)
+            )
+        maps.append(x)
+    stride8, stride16, stride32 = maps
+    pooled = [stride32]
+    for place, rows in enumerate((1, 2, 4, 8)):
+        columns = max(1, round(rows * stride32.shape[3] / stride32.shape[2]))
+        grid = F.adaptive_avg_pool2d(stride32, (rows, columns))
+        pooled.append(upsample(weights.conv_norm_relu(f"head.pyramid.branches.{place}", grid), stride32))
+    x = weights.conv_norm_relu("head.pyramid.fuse", torch.cat(pooled, 1))
+    x = weights.conv_norm_relu("head.laterals.2", x)
+    for place, finer in ((1, stride16), (0, stride8)):
+        lateral = weights.conv_norm_relu(f"head.laterals.{place}", finer)
+        coarse = upsample(weights.conv_norm_relu(f"head.nodes.{place}.projection", x), lateral)
+        x = weights.conv_norm_relu(f"head.nodes.{place}.fuse", torch.cat([coarse, lateral], 1))
+    return weights.conv_norm("head.classifier", x)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (65, 97)])
+def test_the_network_is_its_description(size: tuple[int, int]) -> None:
+    model = create_model("dfseg_df1", num_classes=5)
+    uneven(model)
+    weights, images = Weights(model), torch.randn(2, 3, *size, dtype=torch.float64)
+    with torch.no_grad():
+        assert_same(model(images).logits, network_by_its_description(weights, images))
+    assert not weights.unread

@@ -61,7 +61,6 @@ def test_arguments_reach_backbone_and_head() -> None:
         ({"head": "fcm"}, "unknown head 'fcm'; did you mean 'fcn'"),
         ({"backbone_args": {"output_strid": 8}}, "has no argument 'output_strid'; did you mean 'output_stride'"),
         ({"head_args": {"chanels": 8}}, "has no argument 'chanels'; did you mean 'channels'"),
-        ({"backbone": "df1", "backbone_weights": "imagenet"}, "backbone 'df1' has no argument 'weights'"),
     ],
 )
 def test_wrong_names_are_refused_with_the_right_spelling(arguments: dict[str, Any], message: str) -> None:
@@ -100,6 +99,11 @@ def test_the_fcn_head_keeps_a_channel_on_narrow_maps(channels: int, expected: in
     head = create_head("fcn", (FeatureInfo(channels, 8),), 5)
     assert head.classifier.in_channels == expected  # type: ignore[union-attr]
     assert head([torch.randn(2, channels, 3, 4)]).shape == (2, 5, 3, 4)
+
+
+def test_a_backbone_without_imagenet_weights_names_those_that_have_them() -> None:
+    with pytest.raises(ValueError, match=r"'df1' has no ImageNet weights to load.*resnet18.*timm:<name>"):
+        create_model("encoder_decoder", backbone="df1", backbone_weights="imagenet")
 
 
 def test_the_auxiliary_head_stands_on_the_map_before_the_last() -> None:

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from descriptions import Weights, assert_same, uneven, upsample
 from fastseg.models import PSPHead, PSPNet, create_head, create_model
 from fastseg.models.backbones.resnet import Bottleneck
 from fastseg.types import FeatureInfo
@@ -136,3 +137,49 @@ def test_the_heads_options_are_its_width_its_grids_and_its_dropout() -> None:
 def test_the_head_goes_on_maps_of_few_channels(channels: int) -> None:
     head = create_head("psp", [FeatureInfo(channels, 8)], 5)
     assert head([torch.randn(2, channels, 3, 4)]).shape == (2, 5, 3, 4)
+
+
+def network_by_its_description(weights: Weights, images: Tensor) -> dict[str, Tensor]:
+    """ResNet-18 of stride 8 with a deep stem, all blocks of a dilated stage alike, and figure 3 of the paper."""
+
+    def conv_norm(name: str, number: int, x: Tensor, *, stride: int = 1, dilation: int = 1) -> Tensor:
+        x = weights.conv(f"{name}.conv{number}", x, stride=stride, dilation=dilation)
+        return weights.norm(f"{name}.bn{number}", x)
+
+    x = F.relu(weights.norm("backbone.conv1.1", weights.conv("backbone.conv1.0", images, stride=2)))
+    x = F.relu(weights.norm("backbone.conv1.4", weights.conv("backbone.conv1.3", x)))
+    x = F.relu(weights.norm("backbone.bn1", weights.conv("backbone.conv1.6", x)))
+    x = F.max_pool2d(x, 3, 2, 1)
+    maps = []
+    for stage, first_stride, dilation in ((1, 1, 1), (2, 2, 1), (3, 1, 2), (4, 1, 4)):
+        for block in range(2):
+            name, stride = f"backbone.layer{stage}.{block}", first_stride if block == 0 else 1
+            inner = F.relu(conv_norm(name, 1, x, stride=stride, dilation=dilation))
+            inner = conv_norm(name, 2, inner)
+            if block == 0 and stage > 1:
+                x = weights.norm(f"{name}.downsample.1", weights.conv(f"{name}.downsample.0", x, stride=stride))
+            x = F.relu(inner + x)
+        maps.append(x)
+    pooled = [x]
+    for place, bins in enumerate((1, 2, 3, 6)):
+        branch = weights.conv_norm_relu(f"head.pyramid.branches.{place}", F.adaptive_avg_pool2d(x, bins))
+        pooled.append(upsample(branch, x, align_corners=True))
+    fused = weights.conv_norm_relu("head.pyramid.fuse", torch.cat(pooled, 1))
+    hidden = weights.conv_norm_relu("aux_heads.layer3.conv", maps[2])
+    return {
+        "logits": weights.conv("head.classifier", fused),
+        "layer3": weights.conv("aux_heads.layer3.classifier", hidden),
+    }
+
+
+@pytest.mark.parametrize("size", [(64, 96), (65, 97)])
+def test_the_network_and_its_auxiliary_head_are_their_description(size: tuple[int, int]) -> None:
+    model = network(num_classes=5, aux=True)
+    uneven(model)
+    model.training = True  # auxiliary outputs, while norms and dropout stay in eval mode
+    weights, images = Weights(model), torch.randn(1, 3, *size, dtype=torch.float64)
+    with torch.no_grad():
+        expected = network_by_its_description(weights, images)
+        output = model(images)
+    assert_same({"logits": output.logits, **output.aux}, expected)
+    assert not weights.unread

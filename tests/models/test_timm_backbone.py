@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -52,6 +53,22 @@ def test_weights_load_from_a_file_and_wrong_ones_are_refused(tmp_path: Path) -> 
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), source.parameters(), strict=True))
     with pytest.raises(CheckpointError, match=r"w\.pth do not fit"):
         create_backbone("timm:resnet18", weights=str(tmp_path / "w.pth"))
+
+
+@needs_timm
+def test_weights_that_cannot_be_fetched_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm
+
+    original = timm.create_model
+
+    def offline(name: str, **kwargs: Any) -> Any:
+        if kwargs["pretrained"]:
+            raise OSError("no route to host")
+        return original(name, **kwargs)
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(CheckpointError, match=r"cannot be fetched: no route to host.*backbone_weights=null"):
+        create_backbone(NAME, weights="imagenet")
 
 
 @needs_timm

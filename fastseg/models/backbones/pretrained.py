@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +22,8 @@ def read_pretrained(name: str, source: str) -> dict[str, Tensor]:
     path of a .safetensors or .pth file with a table of tensors. Raises ValueError for another `source`,
     CheckpointError when the weights cannot be fetched or read, MissingFileError and MissingPackageError.
     """
+    if not isinstance(source, str):
+        raise ValueError(f"backbone weights are {source!r}; allowed: 'imagenet', the path of a file, or null for none")
     if source == IMAGENET:
         state = _torchvision(name)
     elif source.endswith((".safetensors", ".pth", ".pt")):
@@ -78,7 +81,10 @@ def _file(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         table = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise five kinds of exception, by where the damage sits
-        raise CheckpointError(f"backbone weights {path} cannot be read: {type(error).__name__}: {error}") from None
+        reason = f"{type(error).__name__}: {error}"
+        if isinstance(error, pickle.UnpicklingError):  # torch's own text advises to lift the safeguard
+            reason = "it is damaged, or holds more than tensors and plain data, which could run code"
+        raise CheckpointError(f"backbone weights {path} cannot be read: {reason}") from None
     table = table.get("state_dict", table) if isinstance(table, dict) else table
     if not isinstance(table, dict) or not all(isinstance(tensor, Tensor) for tensor in table.values()):
         raise CheckpointError(f"backbone weights {path} are no table of tensors by name")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastseg.errors import MissingPackageError, UnknownNameError, suggest
+from fastseg.errors import CheckpointError, MissingPackageError, UnknownNameError, suggest
 from fastseg.layers.resize import resize
 from fastseg.models.backbones.pretrained import IMAGENET, load_strictly, read_pretrained
 from fastseg.types import Backbone, FeatureInfo
@@ -56,10 +56,16 @@ def timm_backbone(
     try:
         with torch.device("meta"):  # transformers may be bound to one image size
             build(pretrained=False).eval()(torch.zeros(1, in_channels, 65, 97))
-        features = build(pretrained=weights == IMAGENET)
     except (AssertionError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
             f"timm's {name!r} is no backbone for images of any size: {error}; convolutional networks are"
+        ) from None
+    try:
+        features = build(pretrained=weights == IMAGENET)
+    except Exception as error:  # whatever the hub's client and the network beneath it raise
+        raise CheckpointError(
+            f"timm's weights of {name!r} cannot be fetched: {' '.join(str(error).split())[:200]}. Give the path of a "
+            "file in place of 'imagenet', or train without (backbone_weights=null)"
         ) from None
     info = tuple(
         FeatureInfo(channels, stride)

@@ -41,7 +41,7 @@ def test_a_misspelt_auxiliary_name_offers_the_right_one() -> None:
 
 
 def test_a_weight_for_a_model_without_auxiliary_outputs_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"loss\.aux\.detail: the model has no such auxiliary output"):
+    with pytest.raises(ConfigError, match=r"loss\.aux\.detail: the model has no auxiliary outputs; .*aux=true"):
         build({"detail": 0.4}, names=())
 
 

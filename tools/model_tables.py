@@ -37,8 +37,8 @@ Written by `tools/model_tables.py --write`; a test fails when a network no longe
 Every network as its builder makes it by default, with 19 classes. Parameters are trained numbers, without auxiliary
 heads and with them. GMACs are billions of multiply-adds in convolutions and matrix products for one image in eval mode,
 without auxiliary heads: half of what `torch.utils.flop_counter` counts on the meta device, so that nothing here depends
-on hardware. Papers of this field mostly call the same number FLOPs. Norms, activations, pooling and resizing are left
-out.
+on hardware. Papers of this field mostly call the same number FLOPs. Norms, activations and resizing are left
+out; pyramid grids are matrix products here and count, which is less than a thousandth.
 
 A reference is public code whose parameters (less parts that never run) and multiply-adds (to three digits) were counted
 in the same way, or the paper where there is no code; its licence is that of that code. None of it is in this package,

@@ -322,6 +322,6 @@ def _head_text(rows: list[dict[str, Any]], *, detailed: bool) -> str:
     lines = [
         _columns(("head", "parameters", "stride"), cells, right=(1, 2)),
         "",
-        "Both with 19 classes over the maps of a ResNet-18 (strides 4, 8, 16, 32); stride: of the logits.",
+        "Counted with 19 classes over the maps of a ResNet-18 (strides 4, 8, 16, 32); stride: of the logits.",
     ]
     return "\n".join([*lines, *(_builder_lines("create_head", rows[0]) if detailed else [])])

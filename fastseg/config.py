@@ -107,14 +107,19 @@ class ScheduleConfig:
 class LossConfig:
     """`class_weights` from the training labels: 'enet' is 1/ln(1.02+p), 'espnet' 1/ln(1.1+p), 'median' is median(p)/p
     over images. `aux` has the weights of auxiliary outputs, by name; they share the main loss, or have the one that
-    `aux_losses` names, with its defaults. Auxiliary losses compare with every `aux_stride`-th label."""
+    the network or `aux_losses` names, with the arguments in `aux_args`. Auxiliary losses compare with every
+    `aux_stride`-th label. `terms` has the weights of further losses of the whole output, `term_args` their
+    arguments."""
 
     name: str = "cross_entropy"
     args: dict[str, Any] = field(default_factory=dict)
     class_weights: Literal["none", "enet", "espnet", "median"] = "none"
     aux: dict[str, float] = field(default_factory=dict)
     aux_losses: dict[str, str] = field(default_factory=dict)
+    aux_args: dict[str, dict[str, Any]] = field(default_factory=dict)
     aux_stride: int = 1
+    terms: dict[str, float] = field(default_factory=dict)
+    term_args: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass
@@ -371,7 +376,8 @@ def _check_values(config: Config, where: str) -> None:
     ]
     for section, table, names in not_negative:
         problems += [(getattr(table, n) < 0, f"{section}.{n}", getattr(table, n), "0 or more") for n in names]
-    problems += [(weight < 0, f"loss.aux.{n}", weight, "0 or more") for n, weight in config.loss.aux.items()]
+    for key, weights in (("loss.aux", config.loss.aux), ("loss.terms", config.loss.terms)):
+        problems += [(weight < 0, f"{key}.{name}", weight, "0 or more") for name, weight in weights.items()]
     for wrong, key, value, allowed in problems:
         if wrong:
             raise ConfigError(f"{where}: {key} is {value}; allowed: {allowed}")

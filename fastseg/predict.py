@@ -18,7 +18,7 @@ from fastseg.errors import CheckpointError, ConfigError, DataError, printable, s
 from fastseg.layers.resize import resize
 from fastseg.ops import normalize_images, upsample_argmax
 from fastseg.output import Prediction, distinct_palette
-from fastseg.types import DatasetInfo, Preprocessing, SegModel
+from fastseg.types import DatasetInfo, SegModel
 from fastseg.weights import load_model
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -55,7 +55,7 @@ class Predictor:
             model = load_model(model, weights=weights, weights_format=weights_format)
         self.model = model.to(self.device).eval()
         info = self.model.weights_info
-        self.preprocessing = info.preprocessing if info else Preprocessing()
+        self.preprocessing = self.model.preprocessing
         self.dataset = info.dataset if info else _unnamed_classes(self.model.num_classes)
         if not self.dataset.palette:  # weights of others know their classes by number alone
             self.dataset = replace(self.dataset, palette=distinct_palette(self.dataset.num_classes))

@@ -32,8 +32,8 @@ class FeatureInfo:
 class SegOutput(NamedTuple):
     """What a network returns in both modes.
 
-    `logits` (N,K,h,w) stand at the network's own output stride. `aux` maps names to (N,K,h,w) logits: exactly the
-    model's `aux_names` in training, empty in eval.
+    `logits` (N,K,h,w) stand at the network's own output stride. `aux` maps names to (N,C,h,w) logits: exactly the
+    model's `aux_names` in training, empty in eval. C is K, unless the loss of that output says otherwise.
     """
 
     logits: Tensor
@@ -75,6 +75,11 @@ class SegModel(nn.Module, ABC):
     def aux_names(self) -> tuple[str, ...]:
         """Names of the auxiliary outputs in training, as configs and logs spell them."""
         return tuple(self.aux_heads.keys())
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What the images that the network takes have been through."""
+        return self.weights_info.preprocessing if self.weights_info else Preprocessing()
 
     @abstractmethod
     def forward(self, images: Tensor) -> SegOutput:

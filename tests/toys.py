@@ -38,8 +38,7 @@ class NearestColor(SegModel):
         super().__init__()
         self.num_classes = len(COLORS)
         self.aux_heads = nn.ModuleDict()
-        self.preprocessing = preprocessing or Preprocessing()
-        self.weights_info = WeightsInfo("nearest", "toy", "", "", INFO, self.preprocessing)
+        self.weights_info = WeightsInfo("nearest", "toy", "", "", INFO, preprocessing or Preprocessing())
         self.scale = nn.Parameter(torch.tensor(8.0))
 
     def forward(self, images: Tensor) -> SegOutput:

@@ -12,8 +12,8 @@ from fastseg.data import SegDataset, build_dataset
 from fastseg.data.statistics import class_weights
 from fastseg.engine import optimizer
 from fastseg.engine.distributed import Processes
-from fastseg.errors import ConfigError, DistributedError, UnknownNameError
-from fastseg.losses import LOSSES, PixelLoss, SegLoss
+from fastseg.errors import ConfigError, DistributedError, UnknownNameError, suggest
+from fastseg.losses import LOSSES, TERMS, OutputLoss, PixelLoss, SegLoss
 from fastseg.models import MODELS
 from fastseg.types import DatasetInfo, SegModel, WeightsInfo
 from fastseg.weights.files import load_state
@@ -99,6 +99,7 @@ def build_loss(config: Config, model: SegModel, train_data: SegDataset | None) -
             aux_losses=dict.fromkeys(model.aux_names, shared) | _own_losses(config, model),
             align_corners=model.align_corners,
             aux_stride=config.loss.aux_stride,
+            terms=_terms(config),
         )
     except ConfigError as error:
         raise ConfigError(f"{config.source}: {error}") from None
@@ -108,17 +109,48 @@ def build_loss(config: Config, model: SegModel, train_data: SegDataset | None) -
 
 def _own_losses(config: Config, model: SegModel) -> dict[str, PixelLoss]:
     """The losses of auxiliary outputs that have one of their own: the configuration's choice, else the network's."""
+    named = {**model.aux_losses, **config.loss.aux_losses}
+    arguments = config.loss.aux_args
+    for name in arguments:
+        if name not in named:
+            raise ConfigError(
+                f"loss.aux_args.{name}: that output has no loss of its own; name it, as in loss.aux_losses.{name}="
+                "cross_entropy"
+                if name in model.aux_names
+                else f"loss.aux_args.{name}: the model has no such auxiliary output; {suggest(name, model.aux_names)}"
+            )
     losses = {}
-    for name, loss in {**model.aux_losses, **config.loss.aux_losses}.items():
+    for name, loss in named.items():
+        # the network names a loss for outputs that it may have been built without
+        if name not in model.aux_names and name not in config.loss.aux_losses:
+            continue
         try:
-            losses[name] = _aux_loss(loss, {}, config.loss.aux_stride)
-        except UnknownNameError as error:
-            raise ConfigError(f"loss.aux_losses.{name}: {error}") from None
+            losses[name] = _aux_loss(loss, dict(arguments.get(name, {})), config.loss.aux_stride)
+        except (UnknownNameError, TypeError, ValueError) as error:
+            key = f"loss.aux_args.{name}" if loss in LOSSES else f"loss.aux_losses.{name}"
+            raise ConfigError(f"{key}: {error}") from None
     return losses
+
+
+def _terms(config: Config) -> dict[str, tuple[float, OutputLoss]]:
+    """Weights and losses of loss.terms."""
+    for name in config.loss.term_args:
+        if name not in config.loss.terms:
+            raise ConfigError(f"loss.term_args.{name}: loss.terms has no {name}; give it a weight there: {name}: 1")
+    terms = {}
+    for name, weight in config.loss.terms.items():
+        try:
+            terms[name] = weight, TERMS.build(name, **config.loss.term_args.get(name, {}))
+        except (UnknownNameError, TypeError, ValueError) as error:
+            key = f"loss.term_args.{name}" if name in TERMS else f"loss.terms.{name}"
+            raise ConfigError(f"{key}: {error}") from None
+    return terms
 
 
 def _aux_loss(name: str, arguments: dict[str, Any], stride: int) -> PixelLoss:
     """The loss `name` for every `stride`-th label: what its arguments count in labels shrinks alike."""
+    if stride == 1:
+        return LOSSES.build(name, **arguments)
     shrunk = {
         key: arguments.get(key, parameter.default)
         for key, parameter in LOSSES.arguments(name).items()

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from fastseg.atomic import write_atomically
 from fastseg.data.dataset import SegDataset
+from fastseg.engine.boundary_score import BoundaryScore
 from fastseg.errors import DataError, DistributedError, FastsegError, LabelError, OutputError
 from fastseg.metrics import ConfusionMatrix, Scores, check_protocol, sum_over_ranks
 from fastseg.predict import Predictor
@@ -35,6 +37,7 @@ def evaluate(
     dataset: SegDataset,
     *,
     protocol: str = "void_ignored",
+    boundary_thresholds: Sequence[float] = (),
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -47,10 +50,15 @@ def evaluate(
     A network may know more than the data set's classes: void or background (`NO_CLASS`), after them. Predicted on a
     labelled pixel, it is a miss of that pixel's class; on void ground truth, it counts in no protocol.
 
-    Raises FastsegError when model and data set differ in classes, UnknownNameError for a protocol, DataError for
-    nothing to evaluate or a bad sample (DistributedError on the other ranks), EvaluationStoppedError on every rank.
+    With `boundary_thresholds`, in pixels, the scores have the boundary F-score (`boundary_score`, whose
+    PAPER_THRESHOLDS are Gated-SCNN's), which takes time: about COST.
+
+    Raises FastsegError when model and data set differ in classes, UnknownNameError for a protocol, ConfigError for a
+    threshold that is not finite and above 0, DataError for nothing to evaluate or a bad sample (DistributedError on the
+    other ranks), EvaluationStoppedError on every rank.
     """
     check_protocol(protocol)
+    boundary = BoundaryScore(dataset.info.num_classes, boundary_thresholds)
     _check_classes(predictor, dataset)
     total = _count(dataset, limit)
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
@@ -71,6 +79,8 @@ def evaluate(
                     matrix.update(_as_tensor(label), _as_tensor(prediction))
                 except LabelError as error:
                     raise LabelError(f"{dataset.sample_name(index)}: {error}") from error
+                if boundary_thresholds:
+                    boundary.update(label, prediction)
                 images += 1
                 pixels += label.size
                 if progress is not None:
@@ -79,6 +89,7 @@ def evaluate(
         failure = error  # raised below: the other ranks wait for this one's counts
 
     matrix.all_reduce()
+    boundary.all_reduce()
     images, pixels, stops, failures = sum_over_ranks(
         torch.tensor([images, pixels, stopped, failure is not None], dtype=torch.int64)
     ).tolist()
@@ -90,7 +101,8 @@ def evaluate(
         raise EvaluationStoppedError(f"stopped after {images} of {total} images")
     if (images, pixels) != (total, matrix.pixels):
         raise RuntimeError(f"counted {matrix.pixels} of {pixels} pixels in {images} of {total} images")
-    return matrix.scores(dataset.info.class_names, protocol)
+    scores = matrix.scores(dataset.info.class_names, protocol)
+    return replace(scores, boundary_f=boundary.scores()) if boundary_thresholds else scores
 
 
 def write_json(path: Path | str, scores: Scores, **context: object) -> None:

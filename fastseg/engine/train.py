@@ -92,8 +92,8 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
         build.check_batch_norm(config, train_data.info.num_classes, build.images_per_norm(config, procs, norm))
         layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
         model = build.build_model(config, train_data.info.num_classes).to(procs.device).to(memory_format=layout)
+        model.weights_info = info  # a network may ask how its images were normalised
         eval_model = copy.deepcopy(model).eval()
-        eval_model.weights_info = info
         model = convert_norm(model, norm).train()  # type: ignore[assignment]
         optimizer = build.build_optimizer(config, model)
         scaler = torch.amp.GradScaler(procs.device.type, enabled=config.train.precision == "fp16")

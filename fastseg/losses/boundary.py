@@ -39,6 +39,8 @@ def _spread(mask: Tensor, radius: int) -> Tensor:
 class ClassBoundary:
     """Binary cross entropy of logits against contours. See `class_boundary`."""
 
+    resizes = True
+
     def __init__(self, radius: int, positive_weight: float) -> None:
         if radius < 1:
             raise ValueError(f"class_boundary radius is {radius}; it is a number of pixels, 1 or more")

@@ -32,7 +32,12 @@ class LossTerm(NamedTuple):
 
 
 class PixelLoss(Protocol):
-    """A loss on logits (N,K,H,W) and labels int64 (N,H,W) of the same size."""
+    """A loss on logits (N,K,H,W) and labels int64 (N,H,W).
+
+    With `resizes` the logits are resized to the labels first; without, the loss takes the network's output as it is.
+    """
+
+    resizes: bool
 
     def __call__(self, logits: Tensor, labels: Tensor) -> LossTerm: ...
 
@@ -51,10 +56,57 @@ def check_size(logits: Tensor, labels: Tensor) -> None:
         )
 
 
+def check_labels(labels: Tensor, num_classes: int) -> None:
+    """Raise what cross entropy does for labels that are neither 0..K-1 nor ignored.
+
+    An IndexError on the CPU; on CUDA an assertion of the device, which waits for nothing.
+    """
+    F.nll_loss(
+        torch.zeros(1, num_classes, device=labels.device).expand(labels.numel(), -1),
+        labels.flatten(),
+        ignore_index=IGNORE_INDEX,
+        reduction="none",
+    )
+
+
+def class_counts(labels: Tensor, num_classes: int) -> Tensor:
+    """Valid pixels of every class in every image: labels (N,H,W) in 0..K-1 or ignored -> int64 (N,K)."""
+    bins = labels.clamp(max=num_classes).flatten(1)  # ignored pixels go into a bin of their own
+    ones = torch.ones((), dtype=torch.int64, device=labels.device).expand_as(bins)
+    return bins.new_zeros(len(labels), num_classes + 1).scatter_add_(1, bins, ones)[:, :num_classes]
+
+
+def count_images(labels: Tensor) -> Tensor:
+    """How many images of labels (N,H,W) have a valid pixel: the normaliser of a mean over images, float64."""
+    return (labels != IGNORE_INDEX).flatten(1).any(1).to(torch.float64).sum()
+
+
+def image_balanced_means(logits: Tensor, labels: Tensor, upper_bound: float) -> Tensor:
+    """Each image's weighted mean of cross entropy (N): logits (N,K,H,W), labels (N,H,W) in 0..K-1 or ignored.
+
+    A class weighs 1 + upper_bound * (1 - its share of the image's valid pixels). 0 where an image has none.
+    """
+    nll = _pixel_losses(logits, labels)
+    counts = class_counts(labels, logits.shape[1]).to(logits.dtype)
+    weights = 1 + upper_bound * (1 - counts / counts.sum(1, keepdim=True).clamp(min=1))
+    # an ignored pixel has no loss, whichever weight it finds
+    of_pixels = weights.gather(1, labels.clamp(max=logits.shape[1] - 1).flatten(1))
+    return (nll.flatten(1) * of_pixels).sum(1) / (counts * weights).sum(1).clamp(min=1e-12)
+
+
 def _pixel_losses(logits: Tensor, labels: Tensor) -> Tensor:
     """Negative log likelihood (N,H,W), 0 where ignored."""
     check_size(logits, labels)
     return F.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="none")
+
+
+def check_upper_bound(name: str, upper_bound: float) -> float:
+    """`upper_bound`. Raises ValueError, for the loss `name`, unless it is a finite number, 0 or more."""
+    if not (upper_bound >= 0 and math.isfinite(upper_bound)):
+        raise ValueError(
+            f"{name} upper_bound is {upper_bound}; it is what the rarest class weighs beyond 1, 0 or more: 1 doubles it"
+        )
+    return upper_bound
 
 
 def _check_class_weights(class_weights: Sequence[float] | None) -> Tensor | None:
@@ -97,6 +149,8 @@ def _check_num_classes(logits: Tensor, class_weights: Tensor | None) -> None:
 
 class CrossEntropy:
     """Cross entropy over all valid pixels. See `cross_entropy`."""
+
+    resizes = True
 
     def __init__(self, class_weights: Sequence[float] | None = None, logit_adjustment: float = 0.0) -> None:
         self.class_weights = _check_class_weights(class_weights)
@@ -153,6 +207,22 @@ class OhemCrossEntropy(CrossEntropy):
         return None
 
 
+class ImageBalancedCrossEntropy:
+    """Cross entropy with weights by each image's own classes. See `image_balanced_cross_entropy`."""
+
+    resizes = True
+
+    def __init__(self, upper_bound: float) -> None:
+        self.upper_bound = check_upper_bound("image_balanced_cross_entropy", upper_bound)
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> LossTerm:
+        means = image_balanced_means(logits, labels, self.upper_bound)
+        return LossTerm(means.sum(), count_images(labels).to(means.dtype))
+
+    def normalizer(self, labels: Tensor) -> Tensor | None:
+        return count_images(labels)
+
+
 @LOSSES.register
 def cross_entropy(class_weights: Sequence[float] | None = None, logit_adjustment: float = 0.0) -> PixelLoss:
     """Mean cross entropy over valid pixels; with `class_weights` (K) the weighted mean, as torch defines it.
@@ -180,3 +250,15 @@ def ohem_cross_entropy(
     Raises ValueError unless 0 < threshold < 1.
     """
     return OhemCrossEntropy(threshold, min_kept, class_weights, logit_adjustment)
+
+
+@LOSSES.register
+def image_balanced_cross_entropy(upper_bound: float = 1.0) -> PixelLoss:
+    """Mean, over images, of a weighted mean of cross entropy in which the classes that are rare in the image weigh more.
+
+    A class weighs 1 + upper_bound * (1 - its share of the image's valid pixels). Every image counts the same, however
+    many of its pixels are valid; one without any counts not at all. 0 (with gradient) when every pixel is ignored.
+    Raises ValueError for a negative upper_bound.
+    Source: the segmentation loss of Gated-SCNN, arXiv 1907.05740, section 3.2, with the weights of its authors' code.
+    """
+    return ImageBalancedCrossEntropy(upper_bound)

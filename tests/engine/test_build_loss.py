@@ -11,6 +11,7 @@ import torch
 from fastseg.config import Config
 from fastseg.engine.build import build_loss, build_model
 from fastseg.engine.train import train
+from fastseg.errors import ConfigError
 from fastseg.models import create_model
 from fastseg.types import SegOutput
 from workers import column, short_config
@@ -63,3 +64,49 @@ def test_a_run_may_learn_contours_in_an_auxiliary_output(tmp_path: Path) -> None
     train(config)
     contours, labels = column(tmp_path / "run", "aux.detail"), column(tmp_path / "run", "aux.context")
     assert 0 < max(contours) < 1 < min(labels)  # ten yes-or-no questions near log 2 each, one question near log 10
+
+
+def test_an_auxiliary_loss_has_its_arguments(tmp_path: Path) -> None:
+    config = short_config(tmp_path)
+    config.loss.aux_losses, config.loss.aux_args = {"context": "class_boundary"}, {"context": {"radius": 7}}
+    losses = build_loss(config, build_model(config, 10), None)._losses
+    assert getattr(losses["aux.context"], "radius", None) == 7
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"aux_args": {"context": {"radius": 7}}}, r"loss\.aux_args\.context: .*no loss of its own"),
+        ({"aux_args": {"contxt": {}}}, r"loss\.aux_args\.contxt: .*did you mean 'context'"),
+        (
+            {"aux_losses": {"context": "class_boundary"}, "aux_args": {"context": {"radios": 7}}},
+            r"loss\.aux_args\.context: .*did you mean 'radius'",
+        ),
+        (
+            {"aux_losses": {"context": "class_boundary"}, "aux_args": {"context": {"radius": 0}}},
+            r"loss\.aux_args\.context: .*radius is 0",
+        ),
+        ({"aux_losses": {"context": "class_bounds"}}, r"loss\.aux_losses\.context: .*did you mean 'class_boundary'"),
+        ({"terms": {"dual_tsk": 1.0}}, r"loss\.terms\.dual_tsk: .*did you mean 'dual_task'"),
+        ({"terms": {"dual_task": 1.0}, "term_args": {"dual_task": {"radios": 2}}}, r"term_args\.dual_task: .*'radius'"),
+        ({"terms": {"dual_task": 1.0}, "term_args": {"dual_task": {"radius": "x"}}}, r"term_args\.dual_task: .*'x'"),
+        ({"term_args": {"dual_task": {"radius": 2}}}, r"loss\.term_args\.dual_task: .*give it a weight"),
+        ({"terms": {"edge_attention": 1.0}}, r"loss\.terms\.edge_attention .*reads the output 'edge'"),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_a_wrong_name_or_argument_of_a_loss_is_refused_with_its_key(
+    tmp_path: Path, keys: dict[str, object], message: str
+) -> None:
+    config = short_config(tmp_path)
+    for key, value in keys.items():
+        setattr(config.loss, key, value)
+    with pytest.raises(ConfigError, match=message):
+        build_loss(config, build_model(config, 10), None)
+
+
+def test_a_run_may_have_a_term_of_the_whole_output(tmp_path: Path) -> None:
+    config = short_config(tmp_path / "run")
+    config.loss.terms, config.loss.term_args = {"dual_task": 0.5}, {"dual_task": {"gumbel": False}}
+    train(config)
+    assert all(0 < value < 1 for value in column(tmp_path / "run", "dual_task"))

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from fastseg.errors import ConfigError
-from fastseg.losses import SegLoss, class_boundary, cross_entropy, ohem_cross_entropy
+from fastseg.losses import LossTerm, SegLoss, class_boundary, cross_entropy, ohem_cross_entropy
 from fastseg.types import SegOutput
 
 LABELS = torch.randint(0, 3, (2, 16, 24), generator=torch.Generator().manual_seed(0))
@@ -107,3 +107,73 @@ def test_auxiliary_losses_may_see_every_nth_label_only(size: tuple[int, int]) ->
     normalizers = loss.normalizers(labels)
     assert normalizers is not None
     assert normalizers["aux.detail"] == terms["aux.detail"].normalizer == (seen != 255).sum()
+
+
+class Product:
+    """A loss of the whole output: the sum of the main logits times the detail map."""
+
+    reads = ("detail",)
+
+    def __call__(self, output: SegOutput, labels: torch.Tensor) -> LossTerm:
+        assert output.logits.shape[2:] == output.aux["detail"].shape[2:] == labels.shape[1:]
+        return LossTerm((output.logits * output.aux["detail"]).sum(), torch.tensor(float(len(labels))))
+
+    def normalizer(self, labels: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(float(len(labels)))
+
+
+class Whole:
+    """A loss of an output as it is, per image."""
+
+    resizes = False
+
+    def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> LossTerm:
+        assert logits.shape[2:] == (4, 6)
+        assert labels.shape == LABELS.shape
+        return LossTerm(logits.sum(), torch.tensor(2.0))
+
+    def normalizer(self, labels: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(2.0)
+
+
+def with_product(aux_stride: int = 1) -> SegLoss:
+    return SegLoss(
+        cross_entropy(),
+        aux_weights={"detail": 0.4},
+        aux_names=["detail"],
+        aux_stride=aux_stride,
+        terms={"product": (3.0, Product())},
+    )
+
+
+@pytest.mark.parametrize("aux_stride", [1, 2])
+def test_a_further_term_sees_outputs_at_the_size_of_the_labels(aux_stride: int) -> None:
+    loss = with_product(aux_stride)
+    terms = loss(SegOutput(LOGITS, {"detail": DETAIL}), LABELS)
+    assert list(terms) == list(loss.weights) == ["main", "aux.detail", "product"]
+    assert loss.weights["product"] == 3.0
+    full = [F.interpolate(x, size=(16, 24), mode="bilinear") for x in (LOGITS, DETAIL)]
+    torch.testing.assert_close(terms["product"].total, (full[0] * full[1]).sum())
+    normalizers = loss.normalizers(LABELS)
+    assert normalizers is not None
+    assert normalizers["product"] == 2
+
+
+def test_in_eval_a_term_that_reads_an_auxiliary_output_is_left_out() -> None:
+    assert list(with_product()(SegOutput(LOGITS, {}), LABELS)) == ["main"]
+
+
+def test_a_term_that_reads_an_output_which_the_model_lacks_is_refused() -> None:
+    terms = {"product": (1.0, Product())}
+    with pytest.raises(ConfigError, match=r"loss\.terms\.product \(which reads the output 'detail'\).*aux=true"):
+        SegLoss(cross_entropy(), aux_weights={}, aux_names=[], terms=terms)
+    with pytest.raises(ConfigError, match=r"loss\.terms\.product .*no such auxiliary output; "):
+        SegLoss(cross_entropy(), aux_weights={"details": 1.0}, aux_names=["details"], terms=terms)
+
+
+def test_a_loss_of_the_output_as_it_is_gets_it_with_every_label() -> None:
+    loss = SegLoss(
+        cross_entropy(), aux_weights={"detail": 1.0}, aux_names=["detail"], aux_losses={"detail": Whole()}, aux_stride=4
+    )
+    terms = loss(SegOutput(LOGITS, {"detail": DETAIL}), LABELS)
+    assert terms["aux.detail"].total == DETAIL.sum()

@@ -114,7 +114,10 @@ def test_auxiliary_logits_have_exactly_their_names_in_training(name: str) -> Non
         model = untrained(name, aux=aux).train()
         output = model(torch.randn(2, 3, 65, 97))
         assert tuple(output.aux) == model.aux_names == tuple(model.aux_heads)
-        assert all(x.shape[:2] == (2, NUM_CLASSES) and x.ndim == 4 for x in output.aux.values())
+        for aux_name, x in output.aux.items():
+            channels = 1 if model.aux_losses.get(aux_name) == "edge_cross_entropy" else NUM_CLASSES
+            assert x.shape[:2] == (2, channels)
+            assert x.ndim == 4
 
 
 def test_a_gradient_reaches_every_parameter(model: SegModel) -> None:

@@ -1,15 +1,17 @@
 # make quickstart | test | test-slow | lint | clean
 #   VENV      virtual environment to use or to make (default .venv); one that has everything is left as it is
 #   PYTHON    interpreter that makes it (default python3)
+#   WORKERS   processes among which the tests are shared (default 2)
 #   PIP_ARGS  extra arguments for pip; for CPU builds: PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 VENV ?= .venv
 PYTHON ?= python3
+WORKERS ?= 2
 PIP_ARGS ?=
 RUN := runs/quickstart
 
 python := $(abspath $(VENV))/bin/python
 core := torch torchvision numpy PIL cv2 omegaconf yaml safetensors tqdm
-checks := pytest pytest_timeout hypothesis ruff mypy
+checks := pytest pytest_timeout xdist hypothesis ruff mypy
 
 # has(modules): whether the environment finds them all, without importing any
 has = $(python) -c 'import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, sys.argv[1:])))' $(1) 2>/dev/null
@@ -32,7 +34,7 @@ quickstart: $(VENV)/.fastseg-core
 	PYTHON=$(python) RUN=$(RUN) bash tools/quickstart.sh
 
 test: $(VENV)/.fastseg-test
-	$(python) -m pytest -m "not slow"
+	$(python) -m pytest -n $(WORKERS) --dist loadgroup -m "not slow"
 
 test-slow: $(VENV)/.fastseg-test
 	$(python) -m pytest -m slow

@@ -12,6 +12,17 @@ from workers import TwoProcesses, lighten
 torch.set_num_threads(1)  # networks here are too small to share, and their results must not depend on the machine
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where pytest-xdist shares the tests among processes, those of a file stay together, for its fixtures' sake; the
+    contract tests of one network stay together, since they are most of the work."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        network = callspec.params.get("name", "") if item.path.name == "test_contract.py" and callspec else ""
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.name} {network}".strip()))
+
+
 @pytest.fixture(scope="session")
 def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoProcesses]:
     """Calls a function of a test module on two processes: `two_processes(function, *args)` gives both results."""

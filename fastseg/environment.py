@@ -31,7 +31,11 @@ def describe_environment() -> dict[str, Any]:
         "python": {"version": platform.python_version(), "executable": sys.executable, "platform": platform.platform()},
         "torch": _torch(),
         "torchvision": _torchvision(),
-        "cpu": {"cores": _usable_cores(), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS")},
+        "cpu": {
+            "name": processor_name(),
+            "cores": _usable_cores(),
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
+        },
         "packages": {name: _version(name) for name in CORE_PACKAGES},
         "git": _own_git_state(),
         "warnings": [*_foreign_fastseg(), *_wrong_apex()],
@@ -48,7 +52,7 @@ def environment_text(environment: dict[str, Any]) -> str:
         ("platform", python["platform"]),
         ("torch", torch.get("error") or f"{torch['version']}, built for {_built_for(torch)}"),
         ("torchvision", torchvision.get("error") or torchvision["version"]),
-        ("cpu", f"{cpu['cores']} cores, {torch.get('threads', '?')} torch threads"),
+        ("cpu", f"{cpu['name']}, {cpu['cores']} cores, {torch.get('threads', '?')} torch threads"),
     ]
     for index, gpu in enumerate(torch.get("gpus", [])):
         rows.append((f"cuda:{index}", f"{gpu['name']}, {gpu['memory_gib']} GiB, compute {gpu['capability']}"))
@@ -91,6 +95,15 @@ def _built_for(torch: dict[str, Any]) -> str:
     if torch["cuda"]:
         return f"CUDA {torch['cuda']}"
     return f"ROCm {torch['rocm']}" if torch["rocm"] else "CPU"
+
+
+def processor_name() -> str:
+    """What the processor calls itself, or its architecture where nobody says."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _torch() -> dict[str, Any]:

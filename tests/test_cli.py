@@ -279,6 +279,7 @@ def test_env_as_json_names_python_torch_and_devices(capsys: pytest.CaptureFixtur
     assert environment["torch"]["version"] == torch.__version__
     assert len(environment["torch"]["gpus"]) == (torch.cuda.device_count() if torch.cuda.is_available() else 0)
     assert environment["python"]["executable"] == sys.executable
+    assert environment["cpu"]["name"]
 
 
 def test_env_warns_of_the_foreign_fastseg_distribution_and_the_wrong_apex(

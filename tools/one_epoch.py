@@ -13,12 +13,13 @@ import argparse
 import csv
 import datetime
 import os
-import platform
 import re
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from fastseg.environment import processor_name
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = """# One epoch of CamVid with every network
@@ -93,11 +94,10 @@ def main() -> None:
     args.runs.mkdir(parents=True, exist_ok=True)
     if not args.out.exists():
         commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-        processor = next((line for line in _cpuinfo() if line.startswith("model name")), platform.machine())
         args.out.write_text(
             HEADER.format(
                 description="`tools/one_epoch.py`: each recipe of `configs/camvid` through its exp script. "
-                f"{os.cpu_count()} cores ({processor.split(':')[-1].strip()}), {datetime.date.today()}, commit "
+                f"{os.cpu_count()} cores ({processor_name()}), {datetime.date.today()}, commit "
                 f"`{commit.stdout.strip()}`. Processor seconds are those of training steps on all cores, data "
                 "included. Losses are optimised sums (auxiliary terms included), averaged over the first and the last "
                 "tenth of the epoch."
@@ -118,11 +118,6 @@ def main() -> None:
         with open(args.out, "a") as table:
             table.write(line)
         print(f"{line.strip()} {seconds:.0f} s in all", flush=True)
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import functools
 import hashlib
 import itertools
 import json
@@ -64,7 +65,7 @@ def predict_files(
 ) -> Summary:
     """Predict files, folders (with their subfolders) and glob patterns into `out_dir`, which mirrors their tree.
 
-    `photos/a/b.jpg` of the folder `photos` becomes `out_dir/a/b_overlay.png` (`_color.png`, `_ids.png`: see
+    `photos/a/b.jpg` of the folder `photos` becomes `out_dir/a/b_overlay.png` (`_color.png`, `_ids.png`, `_edges.png`: see
     `Prediction.save` for `kinds` and `official`). Nothing is written outside `out_dir`. A file that cannot be read,
     or whose result exists already (without `overwrite`), is listed as failed and the rest goes on; such a run leaves
     `out_dir/failures.json`, which a run without failures removes. `on_progress(finished, total, file)` is called after
@@ -73,6 +74,7 @@ def predict_files(
     """
     started = time.perf_counter()
     check_kinds(kinds)
+    predict = functools.partial(predictor, edges=True) if "edges" in kinds else predictor
     out_dir = Path(out_dir)
     jobs = find_inputs(inputs, skip=out_dir)
     _refuse_rereading(inputs, [stem for _, stem in jobs], kinds, out_dir)
@@ -87,7 +89,7 @@ def predict_files(
             for target in targets.values():  # before the network's work
                 _check_inside(target, out_dir)
                 check_target(target, overwrite=overwrite)
-            prediction = predictor(file, max_pixels=max_pixels)
+            prediction = predict(file, max_pixels=max_pixels)
             for kind, target in targets.items():
                 summary.written.append(prediction.save(target, kind, overwrite=overwrite, official=official))
             summary.done.append(file)

@@ -22,11 +22,30 @@ NAN = float("nan")
 
 
 @dataclass(frozen=True)
+class BoundaryF:
+    """Boundary F-scores, fractions 0..1: what they are is told in `fastseg.engine.boundary_score`.
+
+    `per_class[i][k]` is that of class k within `thresholds[i]` pixels, NaN when no image shows the class; `means[i]` is
+    the mean over classes without NaN.
+    """
+
+    thresholds: tuple[float, ...]
+    per_class: tuple[tuple[float, ...], ...]
+    means: tuple[float, ...]
+
+    @classmethod
+    def of_classes(cls, thresholds: Sequence[float], per_class: Sequence[Sequence[float]]) -> BoundaryF:
+        """From the scores of the classes, which it averages."""
+        return cls(tuple(thresholds), tuple(map(tuple, per_class)), tuple(map(_mean, per_class)))
+
+
+@dataclass(frozen=True)
 class Scores:
     """What an evaluation found. Every score is a fraction 0..1; NaN stands for a class that nothing was seen of.
 
     `iou` is TP / (TP + FP + FN) per class, `accuracy` TP / (TP + FN); their means leave NaN out. `pixel_accuracy` is
     over the labelled pixels, which are `pixels - void_pixels`. `protocol` says what counts on void ground truth.
+    `boundary_f`, where it was asked for, knows one protocol only: void never counts.
     """
 
     class_names: tuple[str, ...]
@@ -38,6 +57,7 @@ class Scores:
     pixels: int
     void_pixels: int
     protocol: str
+    boundary_f: BoundaryF | None = None
 
     @property
     def absent(self) -> tuple[str, ...]:
@@ -45,25 +65,32 @@ class Scores:
         return tuple(name for name, iou in zip(self.class_names, self.iou, strict=True) if math.isnan(iou))
 
     def to_dict(self) -> dict[str, object]:
-        """For JSON: fractions, and None where a score does not exist."""
-        return {
-            key: [_none_if_nan(item) for item in value] if isinstance(value, tuple) else _none_if_nan(value)
-            for key, value in asdict(self).items()
-        }
+        """For JSON: fractions, and None where a score does not exist. `boundary_f` is there when it was asked for."""
+        content = asdict(self)
+        if self.boundary_f is None:
+            del content["boundary_f"]
+        return {key: _for_json(value) for key, value in content.items()}
 
     def table(self) -> str:
-        """Aligned text: IoU and accuracy in percent per class, then the means, the protocol and the absent classes."""
-        rows = list(zip(self.class_names, self.iou, self.accuracy, strict=True))
-        rows.append(("mean", self.miou, self.mean_accuracy))
-        width = max(len(name) for name, _, _ in [*rows, ("class", 0.0, 0.0)])
-        lines = [f"{'class':<{width}}  {'IoU %':>6}  {'acc %':>6}"]
-        lines += [f"{name:<{width}}  {_percent(iou)}  {_percent(accuracy)}" for name, iou, accuracy in rows]
+        """Aligned text: the scores in percent per class, then the means, the protocol and the absent classes."""
+        boundary = self.boundary_f or BoundaryF((), (), ())
+        columns = [("IoU %", (*self.iou, self.miou)), ("acc %", (*self.accuracy, self.mean_accuracy))]
+        for threshold, scores, mean in zip(boundary.thresholds, boundary.per_class, boundary.means, strict=True):
+            columns.append((f"F {threshold:g}px", (*scores, mean)))
+        names = ["class", *self.class_names, "mean"]
+        width = max(map(len, names))
+        lines = [f"{name:<{width}}" for name in names]
+        for title, values in columns:
+            cells = [title, *map(_percent, values)]
+            lines = [f"{line}  {cell:>{max(6, len(title))}}" for line, cell in zip(lines, cells, strict=True)]
         rule = "-" * len(lines[0])
         lines[1:1] = [rule]
         lines[-1:-1] = [rule]
         counted = len(self.class_names) - len(self.absent)
         lines.append(f"pixel accuracy {_percent(self.pixel_accuracy).strip()} % of {self.pixels - self.void_pixels} px")
         lines.append(f"mean IoU over {counted} of {len(self.class_names)} classes, protocol {self.protocol}")
+        if boundary.thresholds:
+            lines.append("F: boundary F-score in %, mean over the images that show the class; void does not count")
         if self.absent:
             lines.append(f"absent from labels and predictions: {', '.join(self.absent)}")
         return "\n".join(lines)
@@ -204,7 +231,12 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(present) / len(present) if present else NAN
 
 
-def _none_if_nan(value: object) -> object:
+def _for_json(value: object) -> object:
+    """Tuples as lists, and None for NaN, which JSON does not know; all through."""
+    if isinstance(value, dict):
+        return {key: _for_json(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_for_json(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 

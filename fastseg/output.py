@@ -16,8 +16,8 @@ from fastseg.atomic import write_atomically
 from fastseg.errors import ConfigError, OutputError, printable, suggest
 from fastseg.types import DatasetInfo
 
-KINDS = ("overlay", "color", "ids")
-LOSSLESS_SUFFIXES = (".png",)  # label values must survive
+KINDS = ("overlay", "color", "ids", "edges")
+LOSSLESS_SUFFIXES = (".png",)  # label values and probabilities must survive
 OVERLAY_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 LEGEND_BACKGROUND = (250, 250, 250)
@@ -30,13 +30,15 @@ SWATCH_OUTLINE = (190, 193, 198)
 class Prediction:
     """What a network sees in one image: `labels` uint8 (H,W) class indices for `image` uint8 (H,W,3) RGB.
 
-    `dataset` names and colours the classes; `source` is the file name, or empty for an image from memory.
+    `dataset` names and colours the classes; `source` is the file name, or empty for an image from memory. `edges`
+    float32 (H,W), where they were asked for, are the probabilities 0..1 of an edge.
     """
 
     labels: np.ndarray
     image: np.ndarray
     dataset: DatasetInfo
     source: str = ""
+    edges: np.ndarray | None = None
 
     def counts(self) -> dict[str, int]:
         """Pixels per class that occurs, by class name, in class order. They add up to H x W."""
@@ -78,12 +80,22 @@ class Prediction:
         table[: len(ids)] = ids
         return table[self.labels]
 
+    def edge_map(self) -> np.ndarray:
+        """The edge probabilities as grey levels uint8 (H,W): 0 for none, 255 for a certain edge.
+
+        Raises OutputError for a prediction without edges.
+        """
+        if self.edges is None:
+            raise OutputError("this prediction has no edges; predict with --edges (predictor(image, edges=True))")
+        return np.rint(self.edges * 255).astype(np.uint8)
+
     def save(self, path: str | Path, kind: str = "overlay", *, overwrite: bool = False, official: bool = False) -> Path:
         """Write one picture and return its path. Missing folders are made; the file appears whole or not at all.
 
-        `kind`: "overlay" (with legend), "color" (palette PNG whose indices are the classes) or "ids" (grey PNG of
-        class indices, or of official ids). Raises OutputError for an existing file without `overwrite`, for a suffix
-        that would change label values, and when the disk refuses; ConfigError for an unknown kind.
+        `kind`: "overlay" (with legend), "color" (palette PNG whose indices are the classes), "ids" (grey PNG of
+        class indices, or of official ids) or "edges" (grey PNG, see `edge_map`). Raises OutputError for an existing
+        file without `overwrite`, for a suffix that would change values, for edges of a prediction that has none, and
+        when the disk refuses; ConfigError for an unknown kind.
         """
         check_kinds([kind])
         path = Path(path)
@@ -96,6 +108,8 @@ class Prediction:
         elif kind == "color":
             picture = Image.fromarray(self.labels)
             picture.putpalette(palette_table(self.dataset).tobytes())  # turns mode L into P, indices unchanged
+        elif kind == "edges":
+            picture = Image.fromarray(self.edge_map())
         else:
             picture = Image.fromarray(self.ids(official=official))
         buffer = io.BytesIO()

@@ -83,6 +83,8 @@ def test_version_is_the_packages_version(capsys: pytest.CaptureFixture[str]) -> 
         (["demo", "--seed", "-1"], ["--seed"]),
         (["eval", "a.pt", "--weights", "b.pt"], ["given twice", "a.pt", "b.pt"]),
         (["eval", "--precision", "fp8"], ["fp8", "bf16"]),
+        (["eval", "--boundary", "runs/x"], ["--boundary", "runs/x", "PATH goes before"]),
+        (["eval", "a.pt", "--boundary", "3", "0"], ["boundary thresholds are 3, 0", "above 0"]),
     ],
 )
 def test_a_mistake_gets_one_line_and_exit_code_2(
@@ -243,6 +245,77 @@ def test_eval_takes_the_data_set_from_the_weights_and_writes_json(
     scores = json.loads(out.read_text())
     assert (scores["data"], scores["split"], scores["images"]) == ("road_scenes", "test", 2)
     assert scores["pixels"] == 2 * 32 * 64
+
+
+@pytest.mark.parametrize(("given", "used"), [([], [3, 5, 9, 12]), (["1", "2.5"], [1, 2.5])])
+def test_eval_writes_boundary_scores_when_asked(
+    given: list[str], used: list[float], weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "scores.json"
+    arguments = ["eval", str(weights), "--device", "cpu", "--limit", "1", "--json", str(out)]
+    assert main([*arguments, "--data-args", "height=32", "width=64", "--boundary", *given]) == 0
+    header = capsys.readouterr().out.splitlines()[0]
+    assert header.split("acc %")[1].split() == [word for pixels in used for word in ("F", f"{pixels:g}px")]
+    boundary = json.loads(out.read_text())["boundary_f"]
+    assert boundary["thresholds"] == used
+    assert [len(classes) for classes in boundary["per_class"]] == [10] * len(used)
+    assert len(boundary["means"]) == len(used)
+
+
+@pytest.fixture
+def red_edges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`fastseg predict` with a network whose edge map is the image's red channel."""
+    from fastseg.predict import Predictor
+    from toys import RedEdges
+
+    monkeypatch.setattr("fastseg.cli.common.build_predictor", lambda args: Predictor(RedEdges(), device="cpu"))
+
+
+@pytest.mark.parametrize(
+    ("options", "kinds"),
+    [
+        (["--edges"], ["edges", "overlay"]),
+        (["--save", "ids", "--edges"], ["edges", "ids"]),
+        (["--save", "edges"], ["edges"]),
+        (["--save", "edges", "--edges"], ["edges"]),
+        ([], ["overlay"]),
+    ],
+)
+def test_predict_writes_edges_beside_what_else_it_saves(
+    red_edges: None, options: list[str], kinds: list[str], tmp_path: Path
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    out = tmp_path / "out"
+    assert main(["predict", str(tmp_path / "a.png"), "--out", str(out), *options]) == 0
+    assert sorted(path.name for path in out.iterdir()) == [f"a_{kind}.png" for kind in kinds]
+    if "edges" in kinds:
+        assert np.array_equal(np.asarray(Image.open(out / "a_edges.png")), image[..., 0])
+
+
+def test_predict_keeps_edges_that_exist_unless_told_to_overwrite(red_edges: None, tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "a.png")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a_edges.png").write_bytes(b"mine")
+    arguments = ["predict", str(tmp_path / "a.png"), "--out", str(out), "--edges"]
+    assert main(arguments) == 1
+    assert (out / "a_edges.png").read_bytes() == b"mine"
+    assert not (out / "a_overlay.png").exists()
+    assert main([*arguments, "--overwrite"]) == 0
+    assert np.asarray(Image.open(out / "a_edges.png")).max() == 0
+
+
+def test_predict_edges_of_a_network_without_any_is_one_message_before_the_first_image(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["predict", "no_such.jpg", "--weights", str(weights), "--device", "cpu", "--out", str(tmp_path / "out")]
+    for option in (["--edges"], ["--save", "edges"]):
+        assert main([*arguments, *option]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("fastseg: error: fast_scnn finds no edges")
+        assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_predict_labels_good_files_reports_bad_ones_and_exits_with_1(

@@ -17,7 +17,7 @@ from fastseg.errors import ConfigError, DataError, ImageReadError, MissingFileEr
 from fastseg.folders import find_inputs, predict_files
 from fastseg.output import Prediction
 from fastseg.predict import Predictor
-from toys import RANDOM, NearestColor, save_image, tree
+from toys import RANDOM, NearestColor, RedEdges, save_image, tree
 
 
 @pytest.fixture(scope="module")
@@ -297,3 +297,18 @@ def test_a_failures_json_of_someone_else_is_never_touched(exact: Predictor, tmp_
     assert predict_files(exact, [tmp_path / "in"], tmp_path, kinds=["ids"]).exit_code == 0
     assert predict_files(exact, [tmp_path / "in"], tmp_path, kinds=["ids"]).exit_code == 1  # exists already
     assert (tmp_path / "failures.json").read_text() == '{"my": "notes"}'
+
+
+def test_edges_are_asked_of_the_predictor_only_where_they_are_wanted(tmp_path: Path) -> None:
+    asked: list[bool] = []
+    predictor = Predictor(RedEdges())
+
+    def predict(file: Path, *, max_pixels: int, edges: bool = False) -> Prediction:
+        asked.append(edges)
+        return predictor(file, max_pixels=max_pixels, edges=edges)
+
+    picture = save_image(tmp_path / "in/a.png")
+    predict_files(predict, [picture], tmp_path / "plain")
+    predict_files(predict, [picture], tmp_path / "edges", kinds=["edges", "ids"])
+    assert asked == [False, True]
+    assert {path.name for path in (tmp_path / "edges").iterdir()} == {"a_edges.png", "a_ids.png"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fastseg.errors import DataError, LabelError, UnknownNameError
-from fastseg.metrics import ConfusionMatrix, Scores
+from fastseg.metrics import BoundaryF, ConfusionMatrix, Scores
 
 VOID = 255
 
@@ -247,6 +248,37 @@ def test_the_table_is_aligned_and_names_protocol_and_absent_classes() -> None:
         "mean IoU over 2 of 3 classes, protocol void_ignored",
         "absent from labels and predictions: c",
     ]
+
+
+def with_boundary() -> Scores:
+    boundary = BoundaryF.of_classes((3.0, 12.5), [[0.5, 0.25, math.nan], [1.0, 0.5, math.nan]])
+    return replace(hand_example().scores(["a", "bicyclist", "c"]), boundary_f=boundary)
+
+
+def test_the_table_has_a_column_for_every_boundary_threshold() -> None:
+    lines = with_boundary().table().splitlines()
+    assert lines == [
+        "class       IoU %   acc %   F 3px  F 12.5px",
+        "-------------------------------------------",
+        "a           50.00   66.67   50.00    100.00",
+        "bicyclist   40.00   50.00   25.00     50.00",
+        "c               -       -       -         -",
+        "-------------------------------------------",
+        "mean        45.00   58.33   37.50     75.00",
+        "pixel accuracy 57.14 % of 7 px",
+        "mean IoU over 2 of 3 classes, protocol void_ignored",
+        "F: boundary F-score in %, mean over the images that show the class; void does not count",
+        "absent from labels and predictions: c",
+    ]
+
+
+def test_boundary_scores_survive_strict_json() -> None:
+    content = json.loads(json.dumps(with_boundary().to_dict(), allow_nan=False))
+    assert content["boundary_f"] == {
+        "thresholds": [3.0, 12.5],
+        "per_class": [[0.5, 0.25, None], [1.0, 0.5, None]],
+        "means": [0.375, 0.75],
+    }
 
 
 def test_all_reduce_in_one_process_changes_nothing() -> None:

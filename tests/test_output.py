@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,22 @@ def test_ids_and_color_files_give_the_labels_back(tmp_path: Path) -> None:
     assert np.array_equal(read_image(color), result.color())
 
 
+def test_an_edges_file_has_white_for_certain_and_steps_of_one_255th(tmp_path: Path) -> None:
+    edges = RANDOM.random((20, 30), np.float32)
+    edges[0, :2] = 0, 1
+    path = replace(prediction(), edges=edges).save(tmp_path / "a_edges.png", "edges")
+    picture = np.asarray(Image.open(path))
+    assert Image.open(path).mode == "L"
+    assert picture[0, :2].tolist() == [0, 255]
+    assert np.abs(picture / 255 - edges).max() <= 0.5 / 255 + 1e-6  # rounded to the nearest grey, in float32
+
+
+def test_a_prediction_without_edges_writes_none(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="has no edges; predict with --edges"):
+        prediction().save(tmp_path / "a.png", "edges")
+    assert not list(tmp_path.iterdir())
+
+
 def test_official_ids_are_written_when_asked(tmp_path: Path) -> None:
     result = prediction()
     path = result.save(tmp_path / "a.png", "ids", official=True)
@@ -135,7 +152,9 @@ def test_only_regular_files_are_replaced(tmp_path: Path) -> None:
             prediction().save(tmp_path / name, overwrite=True)
 
 
-@pytest.mark.parametrize(("kind", "suffix"), [("ids", ".jpg"), ("color", ".webp"), ("overlay", ".xyz"), ("ids", "")])
+@pytest.mark.parametrize(
+    ("kind", "suffix"), [("ids", ".jpg"), ("edges", ".jpg"), ("color", ".webp"), ("overlay", ".xyz"), ("ids", "")]
+)
 def test_suffixes_that_would_change_values_are_refused(kind: str, suffix: str, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"is written as \.png"):
         prediction().save(tmp_path / f"a{suffix}", kind)

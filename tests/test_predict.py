@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
-from fastseg.errors import CheckpointError, ConfigError
-from fastseg.predict import Predictor
+from fastseg.errors import CheckpointError, ConfigError, MissingFileError
+from fastseg.predict import EdgeModel, Predictor
 from fastseg.types import Preprocessing, SegModel, WeightsInfo
-from toys import COLORS, INFO, RANDOM, NearestColor, StridedModel, encoded
+from toys import COLORS, INFO, RANDOM, ColorEdges, NearestColor, RedEdges, StridedModel, encoded
 
 AS_STORED = {  # what a camera held in that way does to the upright picture
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -206,3 +208,105 @@ def test_a_real_network_keeps_the_images_size(size: tuple[int, int]) -> None:
     predictor = Predictor(create_model("fast_scnn", num_classes=3), device="cpu")
     result = predictor(RANDOM.integers(0, 256, (*size, 3), dtype=np.uint8))
     assert result.labels.shape == size
+
+
+# Edges
+
+
+def noise(height: int = 5, width: int = 7) -> np.ndarray:
+    return RANDOM.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("options", [{}, {"flip": True}, {"precision": "bf16"}])
+def test_edges_lie_where_the_network_finds_them(options: dict[str, Any]) -> None:
+    image = noise()
+    edges = Predictor(RedEdges(), device="cpu", **options).edges(image)
+    assert edges.dtype == np.float32
+    # float32 of a normalised and restored value, averaged over two views
+    assert np.abs(edges - image[..., 0] / 255).max() < 1e-6
+
+
+def test_several_edge_maps_become_one_by_their_largest_value() -> None:
+    image = noise()
+    edges = Predictor(ColorEdges(), device="cpu").edges(image)
+    assert np.abs(edges - image.max(axis=2) / 255).max() < 1e-6  # as above
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    height=st.integers(1, 60),
+    width=st.integers(1, 60),
+    input_scale=st.sampled_from([0.3, 1.0, 1.7]),
+    scales=st.sampled_from([(1.0,), (0.5, 1.25)]),
+)
+def test_edges_have_the_images_size_at_any_input_scale(
+    height: int, width: int, input_scale: float, scales: tuple[float, ...]
+) -> None:
+    model = RedEdges(Preprocessing(input_scale=input_scale))
+    edges = Predictor(model, device="cpu", scales=scales).edges(noise(height, width))
+    assert edges.shape == (height, width)
+    assert 0 <= edges.min() <= edges.max() <= 1
+
+
+def test_edges_stay_in_place_when_the_network_sees_the_image_enlarged() -> None:
+    """Bilinear resizing keeps a ramp, so up by 2 and down again is the ramp, except beside the frame."""
+    ramp = np.repeat(np.arange(0, 250, 10, dtype=np.uint8)[None, :, None], 3, axis=2).repeat(4, axis=0)
+    edges = Predictor(RedEdges(Preprocessing(input_scale=2.0)), device="cpu").edges(ramp)
+    assert np.abs(edges - ramp[..., 0] / 255)[:, 1:-1].max() < 1e-6  # one grey level is 0.004
+
+
+def test_edges_are_the_mean_over_scales() -> None:
+    class WideIsEdge(RedEdges):
+        def predict_edges(self, images: Tensor) -> Tensor:
+            return torch.full_like(images[:, :1], 1.0 if images.shape[-1] > 7 else 0.0)
+
+    edges = Predictor(WideIsEdge(), device="cpu", scales=(0.5, 1, 1.5, 2)).edges(noise())
+    assert (edges == 0.5).all()
+
+
+def test_a_prediction_has_edges_only_when_asked() -> None:
+    predictor, image = Predictor(RedEdges(), device="cpu"), noise()
+    result = predictor(image, edges=True)
+    assert predictor(image).edges is None
+    assert np.array_equal(result.labels, predictor(image).labels)
+    assert result.edges is not None
+    assert np.array_equal(result.edges, predictor.edges(image))
+
+
+def test_edges_are_found_in_eval_mode() -> None:
+    modes: list[bool] = []
+
+    class Watched(RedEdges):
+        def predict_edges(self, images: Tensor) -> Tensor:
+            modes.append(self.training)
+            return super().predict_edges(images)
+
+    predictor = Predictor(Watched(), device="cpu")
+    predictor.model.train()
+    predictor.edges(noise())
+    assert modes == [False]
+
+
+def test_edges_of_a_network_without_any_are_refused_by_its_name_before_the_image_is_read() -> None:
+    known, unknown = Predictor(NearestColor(), device="cpu"), Predictor(StridedModel(), device="cpu")
+    for ask in (known.edges, lambda path: known(path, edges=True)):
+        with pytest.raises(ConfigError, match=r"^nearest finds no edges .* gscnn_r50"):
+            ask("no_such.png")
+    with pytest.raises(ConfigError, match=r"^StridedModel finds no edges"):
+        unknown.edges(noise())
+    with pytest.raises(MissingFileError):
+        Predictor(RedEdges(), device="cpu").edges("no_such.png")
+
+
+def test_edges_that_are_nan_are_an_error() -> None:
+    class Broken(RedEdges):
+        def predict_edges(self, images: Tensor) -> Tensor:
+            return super().predict_edges(images) * float("nan")
+
+    with pytest.raises(CheckpointError, match="NaN or infinity"):
+        Predictor(Broken(), device="cpu").edges(noise())
+
+
+def test_only_a_network_with_predict_edges_is_an_edge_model() -> None:
+    assert isinstance(RedEdges(), EdgeModel)
+    assert not isinstance(NearestColor(), EdgeModel)

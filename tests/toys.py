@@ -42,13 +42,29 @@ class NearestColor(SegModel):
         self.scale = nn.Parameter(torch.tensor(8.0))
 
     def forward(self, images: Tensor) -> SegOutput:
+        colors = torch.tensor(COLORS / 255, dtype=torch.float32).view(1, -1, 3, 1, 1)
+        return SegOutput(-self.scale * (self._rgb(images)[:, None] - colors).abs().sum(dim=2), {})
+
+    def _rgb(self, images: Tensor) -> Tensor:
+        """The image before it was normalised, 0..1."""
         mean = torch.tensor(self.preprocessing.mean).view(1, 3, 1, 1)
         std = torch.tensor(self.preprocessing.std).view(1, 3, 1, 1)
         rgb = images * std + mean
-        if self.preprocessing.channel_order == "bgr":
-            rgb = rgb.flip(1)
-        colors = torch.tensor(COLORS / 255, dtype=torch.float32).view(1, -1, 3, 1, 1)
-        return SegOutput(-self.scale * (rgb[:, None] - colors).abs().sum(dim=2), {})
+        return rgb.flip(1) if self.preprocessing.channel_order == "bgr" else rgb
+
+
+class RedEdges(NearestColor):
+    """Finds edges where the image is red, as likely as it is red."""
+
+    def predict_edges(self, images: Tensor) -> Tensor:
+        return self._rgb(images)[:, :1]
+
+
+class ColorEdges(RedEdges):
+    """Finds edges of three classes: where the image is red, green and blue."""
+
+    def predict_edges(self, images: Tensor) -> Tensor:
+        return self._rgb(images)
 
 
 def encoded(image: Image.Image, file_format: str = "PNG", orientation: int = 1) -> bytes:

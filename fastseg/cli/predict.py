@@ -9,9 +9,10 @@ EXAMPLES = """\
   fastseg predict street.jpg
   fastseg predict photos/ 'more/*.png' --out results --save overlay ids
   fastseg predict street.jpg --weights runs/camvid_fast_scnn --overwrite
-  fastseg predict street.jpg --weights espnet_p_2_q_8.pth --weights-format espnet"""
+  fastseg predict street.jpg --weights espnet_p_2_q_8.pth --weights-format espnet
+  fastseg predict street.jpg --weights runs/camvid_gscnn_r50 --edges"""
 
-KINDS = ("overlay", "color", "ids")
+KINDS = ("overlay", "color", "ids", "edges")
 DEFAULT_OUT = "fastseg_out"
 
 
@@ -27,7 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KIND",
         nargs="+",
         default=["overlay"],
-        help="overlay: image under class colours, with legend (default); color: palette PNG; ids: class indices as PNG",
+        help="overlay: image under class colours, with legend (default); color: palette PNG; ids: class indices as "
+        "PNG; edges: what --edges adds",
+    )
+    parser.add_argument(
+        "--edges",
+        action="store_true",
+        help="save <name>_edges.png, too: grey, 255 for a certain edge; for networks that find edges, such as "
+        "gscnn_r50, which then run twice per image",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
     parser.add_argument("--official", action="store_true", help="with --save ids: the data set's official ids")
@@ -40,13 +48,19 @@ def run(args: argparse.Namespace) -> int:
     kinds = [word for word in args.save if word in KINDS or not _is_input(word)]
     inputs = [*args.inputs, *(word for word in args.save if word not in kinds)]
 
+    if args.edges and "edges" not in kinds:
+        kinds.append("edges")
+
     from fastseg.cli.common import build_predictor, progress_bar
     from fastseg.folders import predict_files
     from fastseg.output import check_kinds
+    from fastseg.predict import edge_model
 
     check_kinds(kinds)
     limit = {} if args.max_pixels is None else {"max_pixels": args.max_pixels}
     predictor = build_predictor(args)
+    if "edges" in kinds:
+        edge_model(predictor.model)  # one message before the first image, instead of one per image
     with progress_bar("image") as progress:
         summary = predict_files(
             predictor,

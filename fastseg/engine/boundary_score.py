@@ -1,8 +1,8 @@
 """The boundary F-score: how closely the contours of the predicted classes follow the true ones.
 
 For one image and one class, P is the share of the predicted mask's boundary pixels that have a boundary pixel of the
-true mask within a threshold (Euclidean distance, in pixels), R is the reverse, and F = 2PR / (P + R). A class's score is
-the mean F over the images that show it, and the mean score is that over the classes.
+true mask within a threshold (Euclidean distance, in pixels), R is the reverse, and F = 2PR / (P + R). The score of a
+class is the mean F over the images that show it, and the mean score is that over the classes.
 
 Boundary: a pixel whose membership of the mask differs from that of its right, lower or lower right neighbour. The
 image's frame is no boundary.
@@ -34,7 +34,7 @@ from fastseg.errors import ConfigError
 from fastseg.metrics import BoundaryF, sum_over_ranks
 from fastseg.types import IGNORE_INDEX
 
-# 0.00088, 0.001875, 0.00375 and 0.005 of the diagonal of a 1024x2048 image, rounded up. They stay pixels at other sizes.
+# 0.00088, 0.001875, 0.00375 and 0.005 of the diagonal of a 1024x2048 image, rounded up; in smaller images they are lax
 PAPER_THRESHOLDS = (3.0, 5.0, 9.0, 12.0)
 ONE = 1 << 40  # F = 1 as an integer: sums are exact in any order, and 8 million images fit into 63 bits
 
@@ -106,7 +106,10 @@ def _f_scores(truth: np.ndarray, predicted: np.ndarray, thresholds: Sequence[flo
     true_count, predicted_count = (int(np.count_nonzero(found)) for found in (true_boundary, predicted_boundary))
     if not (true_count and predicted_count):
         return [ONE if true_count == predicted_count else 0 for _ in thresholds]  # a mask that fills the image
-    to_truth, to_predicted = _distances(predicted_boundary, true_boundary), _distances(true_boundary, predicted_boundary)
+    to_truth, to_predicted = (
+        _distances(predicted_boundary, true_boundary),
+        _distances(true_boundary, predicted_boundary),
+    )
     scores = []
     for threshold in thresholds:
         precise = int(np.count_nonzero(to_truth <= threshold))  # P = precise / predicted_count

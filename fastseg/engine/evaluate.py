@@ -50,8 +50,9 @@ def evaluate(
     A network may know more than the data set's classes: void or background (`NO_CLASS`), after them. Predicted on a
     labelled pixel, it is a miss of that pixel's class; on void ground truth, it counts in no protocol.
 
-    With `boundary_thresholds`, in pixels, the scores have the boundary F-score (`boundary_score`, whose
-    PAPER_THRESHOLDS are Gated-SCNN's), which takes time: about COST.
+    With `boundary_thresholds`, in pixels, the scores have the boundary F-score, too (see `boundary_score`, whose
+    PAPER_THRESHOLDS are Gated-SCNN's). It takes time on one CPU core per process: about 0.02 s for an image of 360x480
+    with 11 classes, 0.2 s to 0.7 s for 1024x2048 with 19.
 
     Raises FastsegError when model and data set differ in classes, UnknownNameError for a protocol, ConfigError for a
     threshold that is not finite and above 0, DataError for nothing to evaluate or a bad sample (DistributedError on the
@@ -79,7 +80,7 @@ def evaluate(
                     matrix.update(_as_tensor(label), _as_tensor(prediction))
                 except LabelError as error:
                     raise LabelError(f"{dataset.sample_name(index)}: {error}") from error
-                if boundary_thresholds:
+                if boundary.thresholds:
                     boundary.update(label, prediction)
                 images += 1
                 pixels += label.size
@@ -102,7 +103,7 @@ def evaluate(
     if (images, pixels) != (total, matrix.pixels):
         raise RuntimeError(f"counted {matrix.pixels} of {pixels} pixels in {images} of {total} images")
     scores = matrix.scores(dataset.info.class_names, protocol)
-    return replace(scores, boundary_f=boundary.scores()) if boundary_thresholds else scores
+    return replace(scores, boundary_f=boundary.scores()) if boundary.thresholds else scores
 
 
 def write_json(path: Path | str, scores: Scores, **context: object) -> None:

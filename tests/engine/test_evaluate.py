@@ -16,11 +16,13 @@ import torch.multiprocessing
 from torch import Tensor, nn
 
 from fastseg.data.dataset import SegDataset
+from fastseg.engine.boundary_score import BoundaryScore
 from fastseg.engine.evaluate import AHEAD, EvaluationStoppedError, evaluate, write_json
-from fastseg.errors import DataError, FastsegError, LabelError, OutputError, UnknownNameError
+from fastseg.errors import ConfigError, DataError, FastsegError, LabelError, OutputError, UnknownNameError
 from fastseg.metrics import ConfusionMatrix
 from fastseg.predict import Predictor
 from fastseg.types import DatasetInfo, SegModel, SegOutput
+from workers import TwoProcesses
 
 K = 3
 INFO = DatasetInfo("toy", ("a", "b", "c"), ((1, 0, 0), (0, 1, 0), (0, 0, 1)))
@@ -124,7 +126,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 
-def as_json(content: dict[str, Any]) -> dict[str, Any]:
+def as_json(content: Any) -> Any:
     """Tuples as lists."""
     return json.loads(json.dumps(content))
 
@@ -183,6 +185,42 @@ def test_protocols_differ_where_labels_are_void() -> None:
     assert authors.to_dict() == expected(3, "camvid_authors")
     assert authors.miou < ignored.miou
     assert authors.pixel_accuracy == ignored.pixel_accuracy
+
+
+def boundary_scores(size: int) -> dict[str, Any]:
+    return evaluate(predictor(), Toy(size), boundary_thresholds=(1, 2.5)).to_dict()
+
+
+def test_boundary_scores_are_those_of_all_images_beside_unchanged_others() -> None:
+    boundary, dataset = BoundaryScore(K, (1, 2.5)), Toy(3)
+    for index in range(3):
+        image, label = dataset.load(index)
+        boundary.update(label, RedPredictor().predict_array(image))
+    scores = evaluate(predictor(), Toy(3), boundary_thresholds=(1, 2.5))
+    assert scores.boundary_f == boundary.scores()
+    assert scores.boundary_f.thresholds == (1, 2.5)
+    content = scores.to_dict()
+    assert content.pop("boundary_f") == {key: as_json(value) for key, value in vars(boundary.scores()).items()}
+    assert content == expected(3)
+
+
+def test_two_processes_have_exactly_the_boundary_scores_of_one(two_processes: TwoProcesses) -> None:
+    for size in (1, 5):  # 1: the second process has no image
+        assert two_processes(boundary_scores, size) == [boundary_scores(size)] * 2
+
+
+def test_boundary_scores_are_not_computed_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BoundaryScore, "update", lambda *_: pytest.fail("computed"))
+    scores = evaluate(predictor(), Toy(1))
+    assert scores.boundary_f is None
+    assert "boundary_f" not in scores.to_dict()
+
+
+def test_a_threshold_that_is_no_distance_is_refused_before_anything_is_read() -> None:
+    dataset = Toy(2)
+    with pytest.raises(ConfigError, match="boundary thresholds are 3, 0; give distances"):
+        evaluate(predictor(), dataset, boundary_thresholds=(3, 0))
+    assert dataset.loaded == []
 
 
 def test_a_limit_takes_the_first_images_and_reads_no_more() -> None:

@@ -71,14 +71,26 @@ class BNActConv(nn.Sequential):
 class DepthwiseSeparableConv(nn.Sequential):
     """Depthwise 3x3 with batch norm, then pointwise 1x1 with batch norm and ReLU.
 
-    `depthwise_activation` puts a ReLU between the two.
+    `depthwise_activation` puts a ReLU between the two; `stride` and `dilation` are the depthwise convolution's.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, stride: int = 1, depthwise_activation: bool = True
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        depthwise_activation: bool = True,
     ) -> None:
         super().__init__()
         self.depthwise = ConvBNAct(
-            in_channels, in_channels, 3, stride=stride, groups=in_channels, activation=depthwise_activation
+            in_channels,
+            in_channels,
+            3,
+            stride=stride,
+            dilation=dilation,
+            groups=in_channels,
+            activation=depthwise_activation,
         )
         self.pointwise = ConvBNAct(in_channels, out_channels)

@@ -5,6 +5,8 @@ State dict names are torchvision's (without its classifier `fc`), so its ImageNe
 - `output_stride` 16 or 8 exchanges the strides of the last one or two stages for dilation (DeepLab, PSPNet).
 - `contract_dilation` gives the first block of a dilated stage half of its dilation, as torchvision, PyTorch-Encoding
   and mmsegmentation have it; False dilates all blocks alike, as PSPNet's authors do.
+- `dilations` are those of the four stages, in place of the ones that `output_stride` calls for: (1, 1, 2, 4) at stride
+  32 is mmsegmentation's backbone of FastFCN, whose stages keep their strides and are dilated all the same.
 - `stem="deep"` is three 3x3 convolutions in place of the 7x7: 64, 64, 128 channels in PSPNet's code, 32, 32, 64 in
   mmsegmentation's V1c.
 - `width` scales the stages (ICNet's half-width network).
@@ -15,6 +17,8 @@ convolution only, as in mmsegmentation.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -114,6 +118,7 @@ class ResNet(Backbone):
         stem_channels: int = 64,
         width: float = 1.0,
         contract_dilation: bool = True,
+        dilations: Sequence[int] | None = None,
         preactivation: bool = False,
         weights: str | None = None,
     ) -> None:
@@ -124,6 +129,8 @@ class ResNet(Backbone):
             raise ValueError(f"stem is {stem!r}; allowed: 'plain' (one 7x7 convolution), 'deep' (three 3x3)")
         require_at_least(1, in_channels=in_channels)
         require_at_least(2 if stem == "deep" else 1, stem_channels=stem_channels)
+        if dilations is not None and (len(dilations) != len(STAGE_WIDTHS) or min(dilations) < 1):
+            raise ValueError(f"dilations are {tuple(dilations)}; give one of 1 or more for each of the four stages")
         if not STAGE_WIDTHS[0] * width >= 1:
             raise ValueError(f"width is {width}; give 1/{STAGE_WIDTHS[0]} or more, so that every stage has a channel")
         if weights == IMAGENET and (stem, stem_channels, width, in_channels) != ("plain", 64, 1.0, 3):
@@ -142,7 +149,10 @@ class ResNet(Backbone):
         for index, (depth, stage_width) in enumerate(zip(depths, STAGE_WIDTHS, strict=True)):
             step = 2 if index > 0 and stride < output_stride else 1
             stride *= step
-            dilation *= 2 if index > 0 and step == 1 else 1
+            if dilations is not None:
+                dilation = dilations[index]
+            elif index > 0 and step == 1:
+                dilation *= 2
             first_dilation = dilation // 2 if contract_dilation and dilation > 1 else dilation
             planes = int(stage_width * width)
             blocks = [block(channels, planes, stride=step, dilation=first_dilation)]
@@ -195,6 +205,7 @@ def resnet18(
     stem_channels: int = 64,
     width: float = 1.0,
     contract_dilation: bool = True,
+    dilations: Sequence[int] | None = None,
     preactivation: bool = False,
     weights: str | None = None,
 ) -> ResNet:
@@ -207,6 +218,7 @@ def resnet18(
         stem_channels=stem_channels,
         width=width,
         contract_dilation=contract_dilation,
+        dilations=dilations,
         preactivation=preactivation,
         weights=weights,
     )
@@ -220,6 +232,7 @@ def resnet34(
     stem_channels: int = 64,
     width: float = 1.0,
     contract_dilation: bool = True,
+    dilations: Sequence[int] | None = None,
     preactivation: bool = False,
     weights: str | None = None,
 ) -> ResNet:
@@ -232,6 +245,7 @@ def resnet34(
         stem_channels=stem_channels,
         width=width,
         contract_dilation=contract_dilation,
+        dilations=dilations,
         preactivation=preactivation,
         weights=weights,
     )
@@ -245,6 +259,7 @@ def resnet50(
     stem_channels: int = 64,
     width: float = 1.0,
     contract_dilation: bool = True,
+    dilations: Sequence[int] | None = None,
     preactivation: bool = False,
     weights: str | None = None,
 ) -> ResNet:
@@ -257,6 +272,7 @@ def resnet50(
         stem_channels=stem_channels,
         width=width,
         contract_dilation=contract_dilation,
+        dilations=dilations,
         preactivation=preactivation,
         weights=weights,
     )
@@ -270,6 +286,7 @@ def resnet101(
     stem_channels: int = 64,
     width: float = 1.0,
     contract_dilation: bool = True,
+    dilations: Sequence[int] | None = None,
     preactivation: bool = False,
     weights: str | None = None,
 ) -> ResNet:
@@ -282,6 +299,7 @@ def resnet101(
         stem_channels=stem_channels,
         width=width,
         contract_dilation=contract_dilation,
+        dilations=dilations,
         preactivation=preactivation,
         weights=weights,
     )

@@ -254,7 +254,7 @@ def ohem_cross_entropy(
 
 @LOSSES.register
 def image_balanced_cross_entropy(upper_bound: float = 1.0) -> PixelLoss:
-    """Mean, over images, of a weighted mean of cross entropy in which the classes that are rare in the image weigh more.
+    """Mean, over images, of the weighted mean of cross entropy in which classes that are rare in an image weigh more.
 
     A class weighs 1 + upper_bound * (1 - its share of the image's valid pixels). Every image counts the same, however
     many of its pixels are valid; one without any counts not at all. 0 (with gradient) when every pixel is ignored.

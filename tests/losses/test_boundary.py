@@ -29,13 +29,15 @@ def batch(
     return logits.requires_grad_(), labels
 
 
-def slow_contours(labels: Tensor, num_classes: int, radius: int) -> np.ndarray:
+def slow_contours(labels: Tensor, num_classes: int, radius: int, distance: str = "chebyshev") -> np.ndarray:
     """Bool (N,K,H,W) by the definition, pixel by pixel."""
     y = labels.numpy()
     contours = np.zeros((len(y), num_classes, *y.shape[1:]), bool)
+    rows, columns = np.indices(y.shape[1:])
     for n, row, column in np.argwhere(y != 255):
-        window = y[n, max(0, row - radius) : row + radius + 1, max(0, column - radius) : column + radius + 1]
-        seen = set(window[window != 255].tolist())
+        away = np.abs(rows - row), np.abs(columns - column)
+        distances = np.maximum(*away) if distance == "chebyshev" else np.hypot(*away)
+        seen = set(y[n, (distances <= radius) & (y[n] != 255)].tolist())
         for k in range(num_classes):
             contours[n, k, row, column] = k in seen and bool(seen - {k})
     return contours
@@ -93,11 +95,38 @@ def test_a_gap_of_ignored_pixels_narrower_than_the_radius_does_not_hide_a_border
     assert class_contours(labels, 2, radius=3)[0, 0, 0].tolist() == [0, 0, 1, 0, 0, 1, 0, 0]
 
 
-@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 5), st.integers(0, 99), st.floats(0, 1))
+@pytest.mark.parametrize("distance", ["chebyshev", "euclidean"])
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 6), st.integers(0, 99), st.floats(0, 1))
 @settings(max_examples=60, deadline=None)
-def test_contours_follow_the_definition(height: int, width: int, radius: int, seed: int, ignored: float) -> None:
+def test_contours_follow_the_definition(
+    distance: str, height: int, width: int, radius: int, seed: int, ignored: float
+) -> None:
     _, labels = batch(2, height, width, seed=seed, ignored=ignored)
-    assert np.array_equal(class_contours(labels, K, radius).numpy(), slow_contours(labels, K, radius))
+    contours = class_contours(labels, K, radius, distance)
+    assert np.array_equal(contours.numpy(), slow_contours(labels, K, radius, distance))
+
+
+def test_the_euclidean_contour_of_a_single_pixel_is_a_disc() -> None:
+    labels = torch.ones(1, 7, 7, dtype=torch.int64)
+    labels[0, 3, 3] = 0
+    disc = torch.tensor(
+        [
+            [0, 0, 0, 0, 0, 0, 0],
+            [0, 0, 0, 1, 0, 0, 0],
+            [0, 0, 1, 1, 1, 0, 0],
+            [0, 1, 1, 1, 1, 1, 0],
+            [0, 0, 1, 1, 1, 0, 0],
+            [0, 0, 0, 1, 0, 0, 0],
+            [0, 0, 0, 0, 0, 0, 0],
+        ]
+    )
+    for k in (0, 1):
+        assert torch.equal(class_contours(labels, 2, 2, "euclidean")[0, k], disc.bool())
+
+
+def test_an_unknown_distance_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(ValueError, match=r"distance is 'manhattan'; allowed: 'chebyshev', 'euclidean'"):
+        class_contours(torch.zeros(1, 2, 2, dtype=torch.int64), 2, 1, "manhattan")
 
 
 def test_labels_are_left_alone() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fastseg.errors import ConfigError
 from fastseg.ops import normalize_images, upsample_argmax
+from fastseg.ops.normalize import denormalize_images
 from fastseg.types import Preprocessing
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.5, 0.25, 0.125)
@@ -58,6 +59,25 @@ def test_the_result_is_channels_last_and_the_images_stay(scale: float, order: st
     result = normalize_images(x, Preprocessing(channel_order=order, input_scale=scale))
     assert result.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+def test_denormalisation_gives_back_every_value_of_every_channel(order: str, dtype: torch.dtype) -> None:
+    values = torch.arange(256, dtype=torch.uint8)
+    x = torch.stack([values, values.flip(0), values.roll(85)], -1)[None, None]
+    preprocessing = Preprocessing((0.485, 0.2, 0.9), (0.229, 1.0, 0.03), order)
+    result = denormalize_images(normalize_images(x, preprocessing).to(dtype), preprocessing)
+    assert result.dtype == dtype
+    assert torch.equal(result, x.permute(0, 3, 1, 2).to(dtype))
+
+
+def test_denormalised_images_are_whole_numbers_in_range_and_never_of_half_precision() -> None:
+    x = torch.randn(1, 3, 40, 40, generator=torch.Generator().manual_seed(0)) * 5
+    result = denormalize_images(x.bfloat16(), Preprocessing())
+    assert result.dtype == torch.float32
+    assert torch.equal(result, result.round())
+    assert (result.min(), result.max()) == (0, 255)
 
 
 @st.composite

@@ -30,14 +30,14 @@ class ModelFacts:
 
     `parameters` without auxiliary heads, `parameters_training` with them. `macs` maps 'HEIGHTxWIDTH' of the image to
     multiply-adds of convolutions and matrix products in eval. `stride` is that of the logits; `aux` maps the names of
-    the auxiliary outputs to theirs.
+    the auxiliary outputs to theirs, None for one that speaks of the image as a whole, (N,C,1,1).
     """
 
     parameters: int
     parameters_training: int
     macs: Mapping[str, int]
     stride: int
-    aux: Mapping[str, int]
+    aux: Mapping[str, int | None]
 
     def gmacs(self, size: str = FULL) -> float:
         """Billions of multiply-adds for an image of `size`."""
@@ -64,7 +64,7 @@ def measure(name: str, /, *, sizes: Sequence[str] = SIZES, **arguments: object) 
         # two images, since some norms refuse to see a single value in training; 1024 is divisible by every stride
         shown = in_training if in_training.aux_names else model
         logits, aux_logits = shown(torch.zeros(2, channels, 1024, 1024))
-        aux = {key: 1024 // x.shape[-1] for key, x in aux_logits.items()}
+        aux = {key: 1024 // x.shape[-1] if x.shape[-1] > 1 else None for key, x in aux_logits.items()}
     return ModelFacts(count_parameters(model), count_parameters(in_training), macs, 1024 // logits.shape[-1], aux)
 
 

@@ -58,6 +58,8 @@ _DFANET = "DFANet: Deep Feature Aggregation for Real-Time Semantic Segmentation"
 _DFSEG = "Partial Order Pruning: for Best Speed/Accuracy Trade-off in Neural Architecture Search"
 _ESPNET = "ESPNet: Efficient Spatial Pyramid of Dilated Convolutions for Semantic Segmentation"
 _FAST_SCNN = "Fast-SCNN: Fast Semantic Segmentation Network"
+_FASTFCN = "FastFCN: Rethinking Dilated Convolution in the Backbone for Semantic Segmentation"
+_GSCNN = "Gated-SCNN: Gated Shape CNNs for Semantic Segmentation"
 _ICNET = "ICNet for Real-Time Semantic Segmentation on High-Resolution Images"
 _MSFNET = "Real-Time Semantic Segmentation via Multiply Spatial Fusion Network"
 _PSPNET = "Pyramid Scene Parsing Network"
@@ -74,8 +76,30 @@ _DFANET_NOTE = (
     "(LikeLy-Journey/SegmenTron, issue 37), 53.8 (Tramac/awesome-semantic-segmentation-pytorch, issue 33). The authors "
     "published no code."
 )
+_DEEP_STEM_NOTE = "The reference has a deep stem; with stem='deep' parameters and GMACs are the reference's."
 _MMSEG_SIZES = "With mmseg_sizes=True its maps have mmsegmentation's sizes, and its GMACs are the same."
 _BISENET_NOTE = "The paper's 49.0 M (ResNet-18) and 5.8 M (Xception39) parameters match no public implementation."
+_FASTFCN_NOTE = "The authors have no figure for Cityscapes; mmsegmentation's form is mmseg=True. "
+
+
+def _mmseg_fastfcn(sixteen: float, eight: float) -> tuple[Score, ...]:
+    """mmsegmentation's scores with 16 and with 8 images a step."""
+    source = "mmsegmentation, configs/fastfcn/README.md; 512x1024, 80k iterations"
+    return Score(sixteen, "val", f"{source} of 16 images"), Score(eight, "val", f"{source} of 8 images")
+
+
+def _fastfcn(file: str, parameters: int, gmacs: float, *, presence: int = 0) -> Reference:
+    """The authors' network, counted with the auxiliary head, which theirs runs in eval, too.
+
+    `presence` counts EncNet's classifier of the classes present, which is an auxiliary head here.
+    """
+    return Reference(
+        f"wuhuikai/FastFCN, encoding/models/{file}",
+        licence="MIT",
+        parameters=parameters - 2_364_691 - presence,
+        parameters_training=parameters,
+        gmacs={"512x1024": round(gmacs - 4.84, 1)},
+    )
 
 
 def _prototxt(name: str, parameters: int, gmacs: float) -> Reference:
@@ -200,6 +224,88 @@ PAPERS: dict[str, Paper] = {
             parameters=1_138_051,
             gmacs={"512x1024": 1.68, "1024x2048": 6.71},
         ),
+    ),
+    "fastfcn_r50_encnet": Paper(
+        "FastFCN EncNet, ResNet-50",
+        _FASTFCN,
+        "1903.11816",
+        _mmseg_fastfcn(78.60, 77.97),
+        _fastfcn("encnet.py", 49_392_449 - 2_049_000, 132.6, presence=9_747),
+        _FASTFCN_NOTE
+        + "They reach 51.05 on PASCAL-Context with 59 classes and, at several scales, 42.75 on ADE20K's val "
+        "(their README).",
+        "another form",
+    ),
+    "fastfcn_r50_deeplabv3": Paper(
+        "FastFCN DeepLabV3, ResNet-50",
+        _FASTFCN,
+        "1903.11816",
+        _mmseg_fastfcn(79.52, 79.12),
+        _fastfcn("deeplabv3.py", 63_911_374 - 2_049_000, 249.6),
+        _FASTFCN_NOTE + "They reach 50.07 on PASCAL-Context with 59 classes (their README).",
+        "another form",
+    ),
+    "fastfcn_r50_psp": Paper(
+        "FastFCN PSPNet, ResNet-50",
+        _FASTFCN,
+        "1903.11816",
+        _mmseg_fastfcn(78.76, 79.26),
+        _fastfcn("psp.py", 70_864_590 - 2_049_000, 276.5),
+        _FASTFCN_NOTE + "They reach 50.89 on PASCAL-Context with 59 classes (their README).",
+        "another form",
+    ),
+    "fastfcn_r101_encnet": Paper(
+        "FastFCN EncNet, ResNet-101",
+        _FASTFCN,
+        "1903.11816",
+        reference=_fastfcn("encnet.py", 68_384_577 - 2_049_000, 171.4, presence=9_747),
+        note="The authors have no figure for Cityscapes. At several scales they reach 54.03 on PASCAL-Context with 59 "
+        "classes and 44.34 on ADE20K's val (their README).",
+    ),
+    "fastfcn_r101_deeplabv3": Paper(
+        "FastFCN DeepLabV3, ResNet-101",
+        _FASTFCN,
+        "1903.11816",
+        reference=_fastfcn("deeplabv3.py", 82_903_502 - 2_049_000, 288.4),
+    ),
+    "fastfcn_r101_psp": Paper(
+        "FastFCN PSPNet, ResNet-101",
+        _FASTFCN,
+        "1903.11816",
+        reference=_fastfcn("psp.py", 89_856_718 - 2_049_000, 315.3),
+    ),
+    "gscnn_r50": Paper(
+        "Gated-SCNN, ResNet-50",
+        _GSCNN,
+        "1907.05740",
+        (Score(80.67, "val", "PaddleSeg, configs/gscnn/README.md; 512x1024, 80k iterations, distilled weights"),),
+        Reference("leftthomas/GatedSCNN, model.py", licence="none stated", gmacs={"512x1024": 421.8}),
+        _DEEP_STEM_NOTE,
+        "ResNet-50-vd",
+    ),
+    "gscnn_r101": Paper(
+        "Gated-SCNN, ResNet-101",
+        _GSCNN,
+        "1907.05740",
+        reference=Reference("leftthomas/GatedSCNN, model.py", licence="none stated", gmacs={"512x1024": 577.0}),
+        note=_DEEP_STEM_NOTE,
+    ),
+    "gscnn_wrn38": Paper(
+        "Gated-SCNN, WideResNet-38",
+        _GSCNN,
+        "1907.05740",
+        (
+            Score(82.8, "test", "paper, comparison on Cityscapes' test set; several scales"),
+            Score(80.8, "val", "paper, comparison on Cityscapes' val set; several scales"),
+        ),
+        Reference(
+            "nv-tlabs/GSCNN, network/gscnn.py",
+            licence="CC BY-NC-SA 4.0",
+            parameters=137_278_190 - 65,
+            parameters_training=137_278_190 - 65,
+        ),
+        "The reference holds 65 more parameters, which never run.",
+        "several scales",
     ),
     "icnet_r18": Paper(
         "ICNet, ResNet-18",

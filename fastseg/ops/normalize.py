@@ -28,3 +28,15 @@ def normalize_images(images: Tensor, preprocessing: Preprocessing, *, scale: flo
         height, width = images.shape[1:3]
         x = resize(x, (max(1, round(height * factor)), max(1, round(width * factor))))
     return x
+
+
+def denormalize_images(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Network input (N,3,H,W) -> RGB images (N,3,H,W) as floats that are whole numbers in 0..255.
+
+    The inverse of `normalize_images`, except that sizes stay. Input of fewer than 32 bits gives float32.
+    """
+    wide = images if images.dtype == torch.float64 else images.float()
+    mean = torch.tensor(preprocessing.mean, dtype=wide.dtype, device=wide.device)[:, None, None] * 255
+    std = torch.tensor(preprocessing.std, dtype=wide.dtype, device=wide.device)[:, None, None] * 255
+    x = (wide * std + mean).round().clamp(0, 255)
+    return x.flip(1) if preprocessing.channel_order == "bgr" else x

@@ -28,15 +28,30 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Expected:
-    """`gmacs` maps sizes to billions of multiply-adds, counted with `options`; `aux` maps names to strides."""
+    """`gmacs` maps sizes to billions of multiply-adds, counted with `options`; `aux` maps names to strides.
+
+    None is the stride of what speaks of the image as a whole.
+    """
 
     parameters: int
     parameters_training: int
     gmacs: dict[str, float]
     stride: int
-    aux: dict[str, int] = field(default_factory=dict)
+    aux: dict[str, int | None] = field(default_factory=dict)
     options: dict[str, object] = field(default_factory=dict)
 
+
+# torchvision's ResNets without their classifiers, and Gated-SCNN beside one: shape stream and fusion of edges, sides of
+# the gates, ASPP with its edge branch, 1x1 to 256, fine map, head
+RESNET50, RESNET101 = 25_557_032 - 2_049_000, 44_549_160 - 2_049_000
+GSCNN = (
+    (103_016 + 2)
+    + (512 + 1024 + 2048 + 3)
+    + (2 * (2048 * 256 + 512) + 3 * (9 * 2048 * 256 + 512) + 256 + 512)
+    + 6 * 256 * 256
+    + 256 * 48
+    + (9 * 304 * 256 + 512 + 9 * 256 * 256 + 512 + 256 * 19)
+)
 
 EXPECTED = {
     # TorchSeg, cityscapes.bisenet.{R18,X39}.speed
@@ -68,6 +83,42 @@ EXPECTED = {
     "fast_scnn": Expected(
         1_138_051, 1_138_051 + 56_678, {HALF: 1.68, FULL: 6.71}, stride=8, aux={"detail": 8, "context": 32}
     ),
+    # wuhuikai/FastFCN, encoding/models/{encnet,deeplabv3,psp}.py, without the backbone's classifier, 2,049,000, and
+    # without the auxiliary head, 2,364,691 parameters and 4.84 GMACs, which theirs runs in eval, too; EncNet's
+    # classifier of the classes present, 512 * 19 + 19, is an auxiliary head here
+    "fastfcn_r50_encnet": Expected(
+        44_978_758 - 9_747,
+        49_392_449 - 2_049_000,
+        {HALF: 132.6 - 4.84},
+        stride=8,
+        aux={"layer3": 16, "se": None},
+    ),
+    "fastfcn_r50_deeplabv3": Expected(
+        59_497_683, 63_911_374 - 2_049_000, {HALF: 249.6 - 4.84}, stride=8, aux={"layer3": 16}
+    ),
+    "fastfcn_r50_psp": Expected(66_450_899, 70_864_590 - 2_049_000, {HALF: 276.5 - 4.84}, stride=8, aux={"layer3": 16}),
+    "fastfcn_r101_encnet": Expected(
+        63_970_886 - 9_747,
+        68_384_577 - 2_049_000,
+        {HALF: 171.4 - 4.84},
+        stride=8,
+        aux={"layer3": 16, "se": None},
+    ),
+    "fastfcn_r101_deeplabv3": Expected(
+        78_489_811, 82_903_502 - 2_049_000, {HALF: 288.4 - 4.84}, stride=8, aux={"layer3": 16}
+    ),
+    "fastfcn_r101_psp": Expected(
+        85_443_027, 89_856_718 - 2_049_000, {HALF: 315.3 - 4.84}, stride=8, aux={"layer3": 16}
+    ),
+    # leftthomas/GatedSCNN, model.py, whose stem is deep
+    "gscnn_r50": Expected(
+        RESNET50 + GSCNN, RESNET50 + GSCNN, {HALF: 421.8}, stride=4, aux={"edge": 1}, options={"stem": "deep"}
+    ),
+    "gscnn_r101": Expected(
+        RESNET101 + GSCNN, RESNET101 + GSCNN, {HALF: 577.0}, stride=4, aux={"edge": 1}, options={"stem": "deep"}
+    ),
+    # nv-tlabs/GSCNN, network/gscnn.py, without a side of the gates that it builds and never runs
+    "gscnn_wrn38": Expected(137_278_190 - 65, 137_278_190 - 65, {}, stride=2, aux={"edge": 1}),
     # mmsegmentation, icnet_r18-d8 and icnet_r50-d8, whose maps are larger by a row here and there; two FCN heads
     "icnet_r18": Expected(
         24_874_067,
@@ -161,6 +212,13 @@ def test_outputs_stand_at_the_strides_of_the_papers(counted: dict[str, ModelFact
         ("espnet", {"num_classes": 20, "q": 3}, 202_649),
         ("espnet", {"num_classes": 20, "q": 5}, 267_417),
         ("espnet", {"num_classes": 20, "q": 8}, 364_569),
+        # FastFCN's later JPU, counted as above
+        ("fastfcn_r50_encnet", {"jpu": "jpu_x"}, 49_376_065 - 2_049_000 - 2_364_691 - 9_747),
+        ("fastfcn_r50_deeplabv3", {"jpu": "jpu_x"}, 63_894_990 - 2_049_000 - 2_364_691),
+        ("fastfcn_r50_psp", {"jpu": "jpu_x"}, 70_848_206 - 2_049_000 - 2_364_691),
+        # the reference of Gated-SCNN over ResNets, without the backbone's classifier
+        ("gscnn_r50", {"stem": "deep"}, 42_592_181 - 2_049_000),
+        ("gscnn_r101", {"stem": "deep"}, 61_584_309 - 2_049_000),
     ],
 )
 def test_parameters_with_other_arguments(name: str, arguments: dict[str, object], parameters: int) -> None:
@@ -168,14 +226,17 @@ def test_parameters_with_other_arguments(name: str, arguments: dict[str, object]
 
 
 class OneConvolution(SegModel):
-    """Counts that can be worked out by hand; an auxiliary head at stride 4."""
+    """Counts that can be worked out by hand; an auxiliary head at stride 4, and one for the image as a whole."""
 
     def __init__(self, num_classes: int, in_channels: int, aux: bool) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.conv = nn.Conv2d(in_channels, num_classes, 3, stride=2, padding=1)
         self.norm = nn.BatchNorm2d(num_classes)
-        self.aux_heads = nn.ModuleDict({"coarse": nn.Conv2d(num_classes, num_classes, 1, stride=2)} if aux else {})
+        self.aux_heads = nn.ModuleDict()
+        if aux:
+            self.aux_heads["coarse"] = nn.Conv2d(num_classes, num_classes, 1, stride=2)
+            self.aux_heads["scene"] = nn.AdaptiveAvgPool2d(1)
 
     def forward(self, images: Tensor) -> SegOutput:
         logits = self.norm(self.conv(images))
@@ -201,7 +262,7 @@ def test_counts_agree_with_those_worked_out_by_hand() -> None:
     facts = measure("one_convolution", sizes=("10x20", "7x5"), num_classes=4, in_channels=2)
     parameters = 4 * 2 * 9 + 4 + 2 * 4
     macs = {"10x20": 4 * 2 * 9 * 5 * 10, "7x5": 4 * 2 * 9 * 4 * 3}
-    assert facts == ModelFacts(parameters, parameters + 4 * 4 + 4, macs, stride=2, aux={"coarse": 4})
+    assert facts == ModelFacts(parameters, parameters + 4 * 4 + 4, macs, stride=2, aux={"coarse": 4, "scene": None})
     assert facts.gmacs("10x20") == 3600 / 1e9
 
 
@@ -246,7 +307,7 @@ def test_every_published_score_names_split_and_source() -> None:
         for score in paper.scores:
             assert score.split in ("val", "test"), name
             assert 50 < score.miou < 85, name
-            assert score.source.startswith(("paper", "authors", "mmsegmentation")), name
+            assert score.source.startswith(("paper", "authors", "mmsegmentation", "PaddleSeg")), name
 
 
 def test_counts_and_tables_in_the_repository_are_up_to_date(counted: dict[str, ModelFacts]) -> None:

@@ -1,8 +1,10 @@
 """Readers, one adapter per data set, augmentation, and procedural road scenes."""
 
+from fastseg.data.ade20k import ade20k
 from fastseg.data.camvid import camvid
 from fastseg.data.cityscapes import cityscapes
 from fastseg.data.dataset import DATASETS, ConcatDataset, FileDataset, SegDataset, build_dataset
+from fastseg.data.pascal_context import pascal_context
 from fastseg.data.road_scenes import road_scenes
 
 __all__ = [
@@ -10,8 +12,10 @@ __all__ = [
     "ConcatDataset",
     "FileDataset",
     "SegDataset",
+    "ade20k",
     "build_dataset",
     "camvid",
     "cityscapes",
+    "pascal_context",
     "road_scenes",
 ]

@@ -26,7 +26,7 @@ from fastseg.models import create_model
 from fastseg.models.facts import measure
 
 ROOT = Path(__file__).resolve().parent.parent
-NUM_CLASSES = 60  # PASCAL-Context with background, as in the paper's tables
+NUM_CLASSES = 59  # PASCAL-Context, as in the paper's tables
 HEADER = """# FastFCN: joint pyramid upsampling against the dilated backbone
 
 `{command}`: {device}, torch {torch}, {date}, commit `{commit}`. Images of {size}x{size}, one at a time, {classes}

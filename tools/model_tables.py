@@ -126,7 +126,9 @@ def _output_row(row: dict[str, Any]) -> dict[str, str]:
     return {
         "network": f"`{row['name']}`",
         "stride of the logits": str(row["stride"]),
-        "auxiliary outputs, their strides": ", ".join(f"`{name}` {stride}" for name, stride in row["aux"].items()),
+        "auxiliary outputs, their strides": ", ".join(
+            f"`{name}` {stride or 'per image'}" for name, stride in row["aux"].items()
+        ),
     }
 
 

@@ -277,7 +277,12 @@ def _model_details(row: dict[str, Any]) -> list[str]:
         ("paper", " ".join(part for part in (row["title"], row["url"]) if part)),
         ("parameters", f"{row['parameters']:,}{with_aux}"),
         ("GMACs", ", ".join(f"{number(gmacs)} at {size}" for size, gmacs in row["gmacs"].items())),
-        ("auxiliary", ", ".join(f"{name} (stride {stride})" for name, stride in row["aux"].items())),
+        (
+            "auxiliary",
+            ", ".join(
+                f"{name} ({f'stride {stride}' if stride else 'one per image'})" for name, stride in row["aux"].items()
+            ),
+        ),
         *(("published", f"{score['miou']} on {score['split']}: {score['source']}") for score in row["published"]),
         ("reference", _reference(row["reference"]) if row["reference"] else ""),
         ("note", row["note"]),

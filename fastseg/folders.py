@@ -65,8 +65,8 @@ def predict_files(
 ) -> Summary:
     """Predict files, folders (with their subfolders) and glob patterns into `out_dir`, which mirrors their tree.
 
-    `photos/a/b.jpg` of the folder `photos` becomes `out_dir/a/b_overlay.png` (`_color.png`, `_ids.png`, `_edges.png`: see
-    `Prediction.save` for `kinds` and `official`). Nothing is written outside `out_dir`. A file that cannot be read,
+    `photos/a/b.jpg` of the folder `photos` becomes `out_dir/a/b_overlay.png` (`_color.png`, `_ids.png`, `_edges.png`:
+    see `Prediction.save` for `kinds` and `official`). Nothing is written outside `out_dir`. A file that cannot be read,
     or whose result exists already (without `overwrite`), is listed as failed and the rest goes on; such a run leaves
     `out_dir/failures.json`, which a run without failures removes. `on_progress(finished, total, file)` is called after
     each file. Raises MissingFileError and DataError when there is nothing to do, OutputError for an `out_dir` whose

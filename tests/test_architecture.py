@@ -200,7 +200,14 @@ def test_a_script_is_one_line_that_trains_its_config(script: Path) -> None:
     assert os.access(script, os.X_OK), "chmod +x"
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def slow_where_large(config: Path) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.slow] if "wrn38" in config.stem else []  # WideResNet-38 takes as long as six others
+
+
+@pytest.mark.parametrize(
+    "config",
+    [pytest.param(path, id=f"{path.parent.name}-{path.stem}", marks=slow_where_large(path)) for path in CONFIGS],
+)
 def test_a_config_trains_on_random_images_without_its_data(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,6 +114,7 @@ def describe_backbone(name: str) -> dict[str, Any]:
     import torch
 
     from fastseg.models import BACKBONES
+    from fastseg.models.backbones.pretrained import IN_TORCHVISION
     from fastseg.models.facts import count_parameters
 
     with torch.device("meta"):
@@ -124,7 +125,7 @@ def describe_backbone(name: str) -> dict[str, Any]:
         "parameters": count_parameters(backbone),
         "strides": [info.stride for info in backbone.feature_info],
         "channels": [info.channels for info in backbone.feature_info],
-        "pretrained": "weights" in arguments,
+        "pretrained": name in IN_TORCHVISION,
         "arguments": arguments,
         "description": inspect.getdoc(BACKBONES.get(name)) or "",
     }

@@ -33,7 +33,7 @@ def label_edges(labels: Tensor, radius: int = 2) -> Tensor:
     A valid pixel lies on an edge when a valid pixel of another class is up to `radius` away, by Euclidean distance: so
     it does when it is on any class's contour. Class 0 counts like every other, ignored pixels lie on no edge and make
     none, and the image ends without one: the authors' code of Gated-SCNN pads with zeros, which frames every image.
-    Source: arXiv 1907.05740, section 3.2.
+    Source: arXiv 1907.05740, section 3.
     """
     reaches = _reaches(radius, "euclidean")
     # all of a pixel's valid neighbours are of one class when the greatest label is the least
@@ -159,6 +159,6 @@ def edge_cross_entropy(radius: int = 2) -> PixelLoss:
     authors' code counts over a process's batch and hands probabilities to a function of logits; these are logits.
     0 (with gradient) when every pixel is ignored. Raises ValueError for a radius below 1; with more than one channel,
     for labels that are neither one of them nor ignored, what cross entropy raises.
-    Source: the edge loss of Gated-SCNN, arXiv 1907.05740, section 3.2.
+    Source: the edge loss of Gated-SCNN, arXiv 1907.05740, section 3.
     """
     return EdgeCrossEntropy(radius)

@@ -12,8 +12,8 @@ from fastseg.losses.pixel import LossTerm, check_labels, check_size, count_image
 from fastseg.losses.terms import TERMS, OutputLoss
 from fastseg.types import IGNORE_INDEX, SegOutput
 
-FLAT = 1e-5  # rounding in float32 feigns slopes of 1e-6; a class that begins slopes by 1 / (2 * radius) or so
-TINY = 1e-12  # its root stays well below FLAT, and lends the square root a slope of 0 at 0
+FLAT = 1e-5  # no contour: rounding in float32 feigns a strength of 1e-6, and a class that begins has 0.13 at radius 4
+TINY = 1e-12  # what makes the slope of a square root finite at 0; its own root is well below FLAT
 
 
 def contour_strength(probabilities: Tensor, valid: Tensor, radius: int = 4) -> Tensor:
@@ -22,13 +22,13 @@ def contour_strength(probabilities: Tensor, valid: Tensor, radius: int = 4) -> T
     Shapes: probabilities (N,K,H,W), valid bool (N,1,H,W). G is a separable triangle filter with the weights
     1, 2 .. radius + 1 .. 2, 1; grad are central differences, at the image's border one-sided ones. The filter is a mean
     over the valid pixels that it covers, so that neither ignored pixels nor the image's border make a contour.
-    Raises ValueError for a radius below 1. Source: arXiv 1907.05740, section 3.2.
+    Raises ValueError for a radius below 1. Source: arXiv 1907.05740, section 3.
     """
     if radius < 1:
         raise ValueError(f"contour_strength radius is {radius}; it is a number of pixels, 1 or more")
     seen = valid.to(probabilities.dtype)
-    # A valid pixel's differences are of itself and pixels beside it, which the filter reaches from it: there is a
-    # valid pixel below every filter that counts, so that 0 / 0, made 0 here, meets ignored pixels only.
+    # Where the filter covers no valid pixel, 0 / 0 is made 0, and no difference that counts reads it: those are taken
+    # at valid pixels, between them and pixels beside them, and from there the filter covers that valid pixel.
     covered = _triangle(seen, radius).clamp(min=1)
     smooth = _Triangle.apply(probabilities * seen, radius) / covered
     return ((_slope(smooth, -1).square() + _slope(smooth, -2).square()) / 2 + TINY).sqrt() * seen
@@ -138,6 +138,6 @@ def dual_task(radius: int = 4, gumbel: bool = True, temperature: float = 0.5, th
     The authors' code returns from filter and differences at once and so compares probabilities; this compares slopes.
     Raises ValueError for a radius below 1, a temperature that is not positive and a threshold outside 0 to 1; for
     labels that are neither a class nor ignored, what cross entropy raises.
-    Source: arXiv 1907.05740, section 3.2; filter radius, temperature and halves from its authors' code.
+    Source: arXiv 1907.05740, section 3; filter radius, temperature and halves from its authors' code.
     """
     return DualTask(radius, gumbel, temperature, threshold)

@@ -259,6 +259,6 @@ def image_balanced_cross_entropy(upper_bound: float = 1.0) -> PixelLoss:
     A class weighs 1 + upper_bound * (1 - its share of the image's valid pixels). Every image counts the same, however
     many of its pixels are valid; one without any counts not at all. 0 (with gradient) when every pixel is ignored.
     Raises ValueError for a negative upper_bound.
-    Source: the segmentation loss of Gated-SCNN, arXiv 1907.05740, section 3.2, with the weights of its authors' code.
+    Source: the segmentation loss of Gated-SCNN, arXiv 1907.05740, section 3, with the weights of its authors' code.
     """
     return ImageBalancedCrossEntropy(upper_bound)

@@ -38,6 +38,6 @@ def class_presence() -> PixelLoss:
     A class occurs when one valid pixel or more is of it; images without a valid pixel do not count. For an auxiliary
     output that sees the whole image. 0 (with gradient) when every pixel is ignored.
     Raises ValueError for logits of another shape; for labels that are neither a class nor ignored, what cross entropy
-    raises. Source: the semantic-encoding loss of EncNet, arXiv 1803.08904, section 3.2.
+    raises. Source: the semantic-encoding loss of EncNet, arXiv 1803.08904, section 3.
     """
     return ClassPresence()

@@ -37,14 +37,14 @@ class EdgeAttention:
             raise ValueError(
                 f"edge_attention threshold is {threshold}; it is a probability between 0 and 1, such as 0.8"
             )
-        self.least = math.log(threshold / (1 - threshold))
+        self.least = math.log(threshold / (1 - threshold))  # the logit of the threshold
         self.reads: tuple[str, ...] = (output,)
         self.upper_bound = check_upper_bound("edge_attention", upper_bound)
 
     def __call__(self, output: SegOutput, labels: Tensor) -> LossTerm:
         # what is not attended is not checked by the cross entropy below
         check_labels(labels, output.logits.shape[1])
-        edges = output.aux[self.reads[0]].detach().amax(1)
+        edges = output.aux[self.reads[0]].amax(1)
         attended = torch.where(edges > self.least, labels, IGNORE_INDEX)
         means = image_balanced_means(output.logits, attended, self.upper_bound)
         return LossTerm(means.sum(), count_images(labels).to(means.dtype))
@@ -63,6 +63,6 @@ def edge_attention(threshold: float = 0.8, output: str = "edge", upper_bound: fl
     first image with one attended pixel does not weigh as much as a whole batch.
     0 (with gradient) when every pixel is ignored or none attended. Raises ValueError for a threshold that is no
     probability and a negative upper_bound; for labels that are neither a class nor ignored, what cross entropy raises.
-    Source: arXiv 1907.05740, section 3.2; the threshold from its authors' code.
+    Source: arXiv 1907.05740, section 3; the threshold from its authors' code.
     """
     return EdgeAttention(threshold, output, upper_bound)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from fastseg.models.arguments import require_at_least
+from fastseg.models.backbones.pretrained import IN_TORCHVISION
 from fastseg.models.heads.fcn import fcn
 from fastseg.models.registry import BACKBONES, HEADS, MODELS, create_backbone, create_head
 from fastseg.types import Backbone, Head, SegModel, SegOutput
@@ -70,10 +71,9 @@ def encoder_decoder(
         )
     if backbone_weights is not None:
         if backbone in BACKBONES and "weights" not in BACKBONES.arguments(backbone):
-            having = [name for name in BACKBONES.names() if "weights" in BACKBONES.arguments(name)]
             raise ValueError(
                 f"backbone {backbone!r} has no ImageNet weights to load; leave backbone_weights out, or use one "
-                f"that has: {', '.join(having)}, timm:<name>"
+                f"that has: {', '.join(IN_TORCHVISION)}, timm:<name>"
             )
         arguments["weights"] = backbone_weights
     encoder = create_backbone(backbone, **arguments)

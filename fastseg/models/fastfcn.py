@@ -30,9 +30,9 @@ image; EncNet's takes one image.
 Parameters at 19 classes, without auxiliary heads (the authors' count of EncNet's has 9,747 more, the classifier of
 classes present, which is an auxiliary head here):
 
-|           | EncNet     | DeepLabV3  | PSPNet     |
-|-----------|------------|------------|------------|
-| ResNet-50 | 44,969,011 | 59,497,683 | 66,450,899 |
+|            | EncNet     | DeepLabV3  | PSPNet     |
+|------------|------------|------------|------------|
+| ResNet-50  | 44,969,011 | 59,497,683 | 66,450,899 |
 | ResNet-101 | 63,961,139 | 78,489,811 | 85,443,027 |
 
 JPU_X has 16,384 fewer; the auxiliary head of the third stage adds 2,364,691.

@@ -234,7 +234,7 @@ PAPERS: dict[str, Paper] = {
         _FASTFCN_NOTE
         + "They reach 51.05 on PASCAL-Context with 59 classes and, at several scales, 42.75 on ADE20K's val "
         "(their README).",
-        "another form",
+        "its form",
     ),
     "fastfcn_r50_deeplabv3": Paper(
         "FastFCN DeepLabV3, ResNet-50",
@@ -243,7 +243,7 @@ PAPERS: dict[str, Paper] = {
         _mmseg_fastfcn(79.52, 79.12),
         _fastfcn("deeplabv3.py", 63_911_374 - 2_049_000, 249.6),
         _FASTFCN_NOTE + "They reach 50.07 on PASCAL-Context with 59 classes (their README).",
-        "another form",
+        "its form",
     ),
     "fastfcn_r50_psp": Paper(
         "FastFCN PSPNet, ResNet-50",
@@ -252,7 +252,7 @@ PAPERS: dict[str, Paper] = {
         _mmseg_fastfcn(78.76, 79.26),
         _fastfcn("psp.py", 70_864_590 - 2_049_000, 276.5),
         _FASTFCN_NOTE + "They reach 50.89 on PASCAL-Context with 59 classes (their README).",
-        "another form",
+        "its form",
     ),
     "fastfcn_r101_encnet": Paper(
         "FastFCN EncNet, ResNet-101",

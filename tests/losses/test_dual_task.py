@@ -109,6 +109,13 @@ def test_a_contour_is_as_strong_as_the_slope_of_the_smoothed_step() -> None:
     assert strength[:5].max() < 1e-5 > strength[15:].max()
 
 
+def test_a_line_of_one_pixel_is_strong_enough_to_count_beside_a_straight_border() -> None:
+    labels = torch.zeros(30, 60, dtype=torch.float64)
+    labels[:, 10] = labels[:, 40:] = 1
+    strength = contour_strength(labels[None, None], torch.ones(1, 1, 30, 60, dtype=torch.bool))[0, 0]
+    assert strength[:, :20].max() / strength.max() == pytest.approx(1 / 4.5)  # slopes of 1 / 25 and 4.5 / 25
+
+
 @pytest.mark.parametrize("ignored", IGNORED)
 def test_neither_the_border_of_the_image_nor_ignored_pixels_make_a_contour(ignored: str) -> None:
     _, labels = batch(ignored=ignored)

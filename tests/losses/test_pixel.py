@@ -239,6 +239,13 @@ def test_labels_of_another_size_are_refused() -> None:
 
 
 def test_losses_are_registered_by_name() -> None:
-    assert LOSSES.names() == ["class_boundary", "cross_entropy", "ohem_cross_entropy"]
+    assert LOSSES.names() == [
+        "class_boundary",
+        "class_presence",
+        "cross_entropy",
+        "edge_cross_entropy",
+        "image_balanced_cross_entropy",
+        "ohem_cross_entropy",
+    ]
     with pytest.raises(UnknownNameError, match="did you mean 'threshold'"):
         LOSSES.build("ohem_cross_entropy", treshold=0.7)

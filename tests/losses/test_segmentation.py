@@ -112,7 +112,7 @@ def test_auxiliary_losses_may_see_every_nth_label_only(size: tuple[int, int]) ->
 class Product:
     """A loss of the whole output: the sum of the main logits times the detail map."""
 
-    reads = ("detail",)
+    reads: tuple[str, ...] = ("detail",)
 
     def __call__(self, output: SegOutput, labels: torch.Tensor) -> LossTerm:
         assert output.logits.shape[2:] == output.aux["detail"].shape[2:] == labels.shape[1:]

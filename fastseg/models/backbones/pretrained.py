@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fastseg.errors import CheckpointError, MissingFileError, MissingPackageError
 
 IMAGENET = "imagenet"
+IN_TORCHVISION = ("resnet18", "resnet34", "resnet50", "resnet101")  # backbones that 'imagenet' stands for weights of
 _CLASSIFIER = ("fc.", "classifier.")
 
 

@@ -24,8 +24,9 @@ class Encoding(nn.Module):
     Pixel x_i belongs to codeword d_k by the softmax over k of s_k |x_i - d_k|^2, where s_k is learned; code k is the
     sum over the pixels of that weight times x_i - d_k. Shapes: (N,C,h,w) -> (N,K,C).
 
-    Distances and sums are matrix products: the largest tensor has N h w max(C, K) numbers, and not the N h w K C of
-    all residuals. They run in float32, or in float64 where the map has it, whatever autocast says.
+    Distances and sums are matrix products: the largest tensor has N h w max(C, K) numbers and not the N h w K C of all
+    residuals, 67 MB and not 2.1 GB in float32 for an image of 1024x2048 at stride 8. They run in float32, or in float64
+    where the map has it, whatever autocast says.
     """
 
     def __init__(self, channels: int, codewords: int) -> None:

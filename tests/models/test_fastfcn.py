@@ -77,6 +77,12 @@ def count(model: nn.Module) -> int:
         ("fastfcn_r50_encnet", {"jpu": None}, PSPNET_R50 - PSP + ENCNET),
         ("fastfcn_r101_encnet", {"jpu": None}, PSPNET_R101 - PSP + ENCNET),
         ("fastfcn_r50_deeplabv3", {"jpu": None}, PSPNET_R50 - PSP - 513 * 19 + DEEPLABV3 + 257 * 19),
+        # mmsegmentation's fastfcn_r50-d32_jpu_{psp,enc,aspp} and {encnet,deeplabv3}_r50-d8, with auxiliary heads
+        ("fastfcn_r50_psp", {"aux": True, "mmseg": True}, 68_711_046),
+        ("fastfcn_r50_encnet", {"aux": True, "mmseg": True}, 55_627_513),
+        ("fastfcn_r50_deeplabv3", {"aux": True, "mmseg": True}, 87_848_582),
+        ("fastfcn_r50_encnet", {"aux": True, "mmseg": True, "jpu": None}, 35_891_961),
+        ("fastfcn_r50_deeplabv3", {"aux": True, "mmseg": True, "jpu": None}, 68_113_030),
         ("fastfcn_r50_psp", {"num_classes": 11}, 66_450_899 - 8 * 513),
         ("fastfcn_r50_psp", {"in_channels": 4}, 66_450_899 + 9 * 64),
     ],

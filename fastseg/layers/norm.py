@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from fastseg.errors import DistributedError, MissingPackageError, suggest
+from fastseg.layers.precision import widened
 
 NORM_KINDS = ("bn", "sync", "gloo", "apex", "auto")
 
@@ -75,8 +76,7 @@ class GlooBatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):
             return super().forward(x)
-        wide = x if x.dtype == torch.float64 else x.float()
-        out, mean, var, count = _SynchronizedNorm.apply(wide, self.weight, self.bias, self.eps)
+        out, mean, var, count = _SynchronizedNorm.apply(widened(x), self.weight, self.bias, self.eps)
         if count <= 1:
             raise DistributedError(_SINGLE_VALUE)
         with torch.no_grad():

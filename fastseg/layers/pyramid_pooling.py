@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Sequence
 from typing import cast
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fastseg.layers.conv import BNActConv, ConvBNAct
+from fastseg.layers.precision import widened, without_autocast
 from fastseg.layers.resize import resize
 
 
@@ -24,9 +24,8 @@ def adaptive_average_pool(x: Tensor, bins: tuple[int, int]) -> Tensor:
 
 def _average(x: Tensor, bins: tuple[int, int], *, stored: tuple[int, int]) -> Tensor:
     """As `adaptive_average_pool`; bins from the last on are repeated up to `stored` rows and columns."""
-    on_meta = x.device.type == "meta"  # shapes only: there is no autocast to switch off, and asking for it raises
-    with contextlib.nullcontext() if on_meta else torch.autocast(x.device.type, enabled=False):
-        wide = x if x.dtype == torch.float64 else x.float()  # the sums run over whole maps
+    with without_autocast(x):
+        wide = widened(x)  # the sums run over whole maps
         rows = _bin_weights(x.shape[2], bins[0], stored[0], wide)
         columns = _bin_weights(x.shape[3], bins[1], stored[1], wide)
         pooled = torch.matmul(torch.matmul(rows, wide), columns.transpose(0, 1))

@@ -6,13 +6,13 @@ there and weighs the channels accordingly. Details are those of the authors' PyT
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from fastseg.layers.conv import ConvBNAct
+from fastseg.layers.precision import widened, without_autocast
 from fastseg.models.arguments import require_at_least
 from fastseg.models.registry import HEADS
 from fastseg.types import FeatureInfo, Head
@@ -36,9 +36,8 @@ class Encoding(nn.Module):
         self.scale = nn.Parameter(torch.empty(codewords).uniform_(-1, 0))
 
     def forward(self, x: Tensor) -> Tensor:
-        on_meta = x.device.type == "meta"  # shapes only: there is no autocast to switch off, and asking for it raises
-        with contextlib.nullcontext() if on_meta else torch.autocast(x.device.type, enabled=False):
-            wide = x if x.dtype == torch.float64 else x.float()
+        with without_autocast(x):
+            wide = widened(x)
             # from the middle of the dictionary: |x|^2 - 2 x d + |d|^2 loses the digits that x and d have in common
             codewords, scale = self.codewords.to(wide.dtype), self.scale.to(wide.dtype)
             middle = codewords.mean(0)

@@ -29,8 +29,10 @@ ROOT = Path(__file__).resolve().parent.parent
 NUM_CLASSES = 59  # PASCAL-Context, as in the paper's tables
 HEADER = """# FastFCN: joint pyramid upsampling against the dilated backbone
 
-`{command}`: {device}, torch {torch}, {date}, commit `{commit}`. Images of {size}x{size}, one at a time, {classes}
-classes, float32, eval mode; both networks of a row in turns in one process, {rounds} rounds after {warmup} to warm up.
+`{command}`:
+{device}, torch {torch}, {date}, commit `{commit}`. Images of {size}x{size}, one at a time,
+{classes} classes, float32, eval mode; both networks of a row in turns in one process, {rounds} rounds after {warmup} to
+warm up.
 Time is the median of a round, the ratio the median over rounds with its quartiles. The paper's FPS
 ([arXiv 1903.11816](https://arxiv.org/abs/1903.11816), tables 1 and 2) are its authors' GPU's; the last column is their
 quotient.
@@ -107,10 +109,10 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     cuda = torch.cuda.is_available() if args.device == "auto" else args.device == "cuda"
     device = torch.device("cuda" if cuda else "cpu")
-    name = torch.cuda.get_device_name(device) if cuda else f"{processor_name()}, {args.threads} threads"
+    name = torch.cuda.get_device_name(device) if cuda else f"{processor_name()}, torch threads: {args.threads}"
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     text = HEADER.format(
-        command=f"tools/bench_fastfcn.py --size {args.size} --rounds {args.rounds}",
+        command=f"tools/bench_fastfcn.py --size {args.size} --rounds {args.rounds} --threads {args.threads}",
         device=name,
         torch=torch.__version__,
         date=datetime.date.today(),

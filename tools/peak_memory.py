@@ -21,7 +21,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = """# Peak memory
 
-`{command}`: {processor}, {threads} threads, torch {torch}, {date}, commit `{commit}`. One uint8 image of {size} pixels
+`{command}`:
+{processor}, torch threads: {threads}, torch {torch}, {date}, commit `{commit}`. One uint8 image of {size} pixels
 to uint8 labels on the CPU, 19 classes, float32, random weights, each network in a process of its own. GiB of resident
 memory: before the image (Python, torch, the network's weights), and the peak.
 
@@ -70,7 +71,7 @@ def main() -> None:
 
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     text = HEADER.format(
-        command=f"tools/peak_memory.py {' '.join(args.names)} --size {args.size}",
+        command=f"tools/peak_memory.py {' '.join(args.names)} --size {args.size} --threads {args.threads}",
         processor=processor_name(),
         threads=args.threads,
         torch=torch.__version__,

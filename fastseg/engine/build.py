@@ -91,6 +91,7 @@ def build_loss(config: Config, model: SegModel, train_data: SegDataset | None) -
         )
     try:
         loss = LOSSES.build(config.loss.name, **arguments)
+        _require_kind(loss, {"classes"}, f"loss.name: {config.loss.name}", "the main output")
         shared = _aux_loss(config.loss.name, arguments, config.loss.aux_stride)
         return SegLoss(
             loss,
@@ -129,7 +130,20 @@ def _own_losses(config: Config, model: SegModel) -> dict[str, PixelLoss]:
         except (UnknownNameError, TypeError, ValueError) as error:
             key = f"loss.aux_args.{name}" if loss in LOSSES else f"loss.aux_losses.{name}"
             raise ConfigError(f"{key}: {error}") from None
+        kind = LOSSES.build(model.aux_losses[name]).learns if name in model.aux_losses else "classes"
+        fitting = {"classes", "contours"} if kind in ("classes", "contours") else {kind}
+        _require_kind(losses[name], fitting, f"loss.aux_losses.{name}: {loss}", f"the output {name!r}")
     return losses
+
+
+def _require_kind(loss: PixelLoss, fitting: set[str], what: str, output: str) -> None:
+    """Raise ConfigError unless what the loss learns is what the output stands for."""
+    if loss.learns not in fitting:
+        allowed = [name for name in LOSSES.names() if LOSSES.build(name).learns in fitting]
+        raise ConfigError(
+            f"{what} learns {loss.learns}, and {output} has logits of {' or '.join(sorted(fitting))}; "
+            f"allowed: {', '.join(allowed)}"
+        )
 
 
 def _terms(config: Config) -> dict[str, tuple[float, OutputLoss]]:
@@ -149,8 +163,9 @@ def _terms(config: Config) -> dict[str, tuple[float, OutputLoss]]:
 
 def _aux_loss(name: str, arguments: dict[str, Any], stride: int) -> PixelLoss:
     """The loss `name` for every `stride`-th label: what its arguments count in labels shrinks alike."""
+    whole = LOSSES.build(name, **arguments)
     if stride == 1:
-        return LOSSES.build(name, **arguments)
+        return whole
     shrunk = {
         key: arguments.get(key, parameter.default)
         for key, parameter in LOSSES.arguments(name).items()

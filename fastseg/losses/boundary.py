@@ -87,6 +87,7 @@ def _check_radius(name: str, radius: int) -> int:
 class ClassBoundary:
     """Binary cross entropy of logits against contours. See `class_boundary`."""
 
+    learns = "contours"
     resizes = True
 
     def __init__(self, radius: int, positive_weight: float) -> None:
@@ -111,6 +112,7 @@ class ClassBoundary:
 class EdgeCrossEntropy:
     """Class-balanced binary cross entropy of logits against edges. See `edge_cross_entropy`."""
 
+    learns = "edges"
     resizes = True
 
     def __init__(self, radius: int) -> None:

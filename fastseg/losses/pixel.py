@@ -34,9 +34,12 @@ class LossTerm(NamedTuple):
 class PixelLoss(Protocol):
     """A loss on logits (N,K,H,W) and labels int64 (N,H,W).
 
-    With `resizes` the logits are resized to the labels first; without, the loss takes the network's output as it is.
+    `learns` says what the logits stand for: 'classes'; 'contours' of each class (N,K,H,W); 'edges' of all classes
+    (N,1,H,W), or of each; 'presence' of classes in the image (N,K,1,1). With `resizes` they are resized to the labels
+    first; without, the loss takes the network's output as it is.
     """
 
+    learns: str
     resizes: bool
 
     def __call__(self, logits: Tensor, labels: Tensor) -> LossTerm: ...
@@ -45,7 +48,7 @@ class PixelLoss(Protocol):
         """The normaliser where labels alone decide it (then gradient accumulation is exact), else None."""
 
 
-LOSSES: Registry[PixelLoss] = Registry("loss")
+LOSSES: Registry[PixelLoss] = Registry("loss", typed=True)
 
 
 def check_size(logits: Tensor, labels: Tensor) -> None:
@@ -150,6 +153,7 @@ def _check_num_classes(logits: Tensor, class_weights: Tensor | None) -> None:
 class CrossEntropy:
     """Cross entropy over all valid pixels. See `cross_entropy`."""
 
+    learns = "classes"
     resizes = True
 
     def __init__(self, class_weights: Sequence[float] | None = None, logit_adjustment: float = 0.0) -> None:
@@ -210,6 +214,7 @@ class OhemCrossEntropy(CrossEntropy):
 class ImageBalancedCrossEntropy:
     """Cross entropy with weights by each image's own classes. See `image_balanced_cross_entropy`."""
 
+    learns = "classes"
     resizes = True
 
     def __init__(self, upper_bound: float) -> None:

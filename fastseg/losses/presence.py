@@ -12,6 +12,7 @@ from fastseg.types import IGNORE_INDEX
 class ClassPresence:
     """Binary cross entropy of logits against the classes that occur. See `class_presence`."""
 
+    learns = "presence"
     resizes = False
 
     def __call__(self, logits: Tensor, labels: Tensor) -> LossTerm:

@@ -109,4 +109,56 @@ def test_a_run_may_have_a_term_of_the_whole_output(tmp_path: Path) -> None:
     config = short_config(tmp_path / "run")
     config.loss.terms, config.loss.term_args = {"dual_task": 0.5}, {"dual_task": {"gumbel": False}}
     train(config)
-    assert all(0 < value < 1 for value in column(tmp_path / "run", "dual_task"))
+    parts = {
+        name: column(tmp_path / "run", name) for name in ("loss", "main", "aux.detail", "aux.context", "dual_task")
+    }
+    assert all(0 < value < 1 for value in parts["dual_task"])
+    weights = {"main": 1.0, "dual_task": 0.5} | {f"aux.{name}": weight for name, weight in config.loss.aux.items()}
+    for values in zip(*(parts[name] for name in ("loss", *weights)), strict=True):
+        expected = sum(weight * value for weight, value in zip(weights.values(), values[1:], strict=True))
+        assert values[0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("network", "keys", "message"),
+    [
+        (
+            "fast_scnn",
+            {"name": "class_presence"},
+            r"loss\.name: class_presence learns presence, .*allowed: cross_entropy",
+        ),
+        ("fast_scnn", {"name": "class_boundary"}, r"loss\.name: class_boundary learns contours"),
+        (
+            "fast_scnn",
+            {"aux_losses": {"detail": "edge_cross_entropy"}},
+            r"aux_losses\.detail: edge_cross_entropy learns",
+        ),
+        (
+            "gscnn_r50",
+            {"aux_losses": {"edge": "cross_entropy"}},
+            r"aux_losses\.edge: cross_entropy .*: edge_cross_entr",
+        ),
+        ("fastfcn_r50_encnet", {"aux_losses": {"se": "cross_entropy"}}, r"aux_losses\.se: .*allowed: class_presence$"),
+    ],
+)
+def test_a_loss_that_learns_something_else_than_the_output_stands_for_is_refused(
+    network: str, keys: dict[str, object], message: str
+) -> None:
+    config = Config()
+    with torch.device("meta"):
+        model = create_model(network, num_classes=3, aux=True)
+    config.loss.aux = dict.fromkeys(model.aux_names, 1.0)
+    for key, value in keys.items():
+        setattr(config.loss, key, value)
+    with pytest.raises(ConfigError, match=message):
+        build_loss(config, model, None)
+
+
+@pytest.mark.parametrize("radius", [2.5, None, "abc"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_an_argument_of_the_wrong_type_is_refused_by_name(radius: object, stride: int) -> None:
+    config = Config()
+    config.loss.aux, config.loss.aux_stride = {"boundary": 1.0}, stride
+    config.loss.aux_args = {"boundary": {"radius": radius}}
+    with pytest.raises(ConfigError, match=r"loss\.aux_args\.boundary: .*radius is .*; it takes int"):
+        build_loss(config, create_model("msfnet", num_classes=3, aux=True), None)

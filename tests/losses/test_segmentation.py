@@ -7,7 +7,15 @@ import torch
 import torch.nn.functional as F
 
 from fastseg.errors import ConfigError
-from fastseg.losses import LossTerm, SegLoss, class_boundary, cross_entropy, ohem_cross_entropy
+from fastseg.losses import (
+    TERMS,
+    LossTerm,
+    SegLoss,
+    class_boundary,
+    cross_entropy,
+    edge_cross_entropy,
+    ohem_cross_entropy,
+)
 from fastseg.types import SegOutput
 
 LABELS = torch.randint(0, 3, (2, 16, 24), generator=torch.Generator().manual_seed(0))
@@ -125,6 +133,7 @@ class Product:
 class Whole:
     """A loss of an output as it is, per image."""
 
+    learns = "presence"
     resizes = False
 
     def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> LossTerm:
@@ -177,3 +186,28 @@ def test_a_loss_of_the_output_as_it_is_gets_it_with_every_label() -> None:
     )
     terms = loss(SegOutput(LOGITS, {"detail": DETAIL}), LABELS)
     assert terms["aux.detail"].total == DETAIL.sum()
+
+
+def test_a_term_sends_its_gradient_into_every_output_that_it_reads() -> None:
+    """A term that is logged and teaches nothing would look the same in every log."""
+    logits, detail = LOGITS.clone().requires_grad_(), DETAIL.clone().requires_grad_()
+    with_product()(SegOutput(logits, {"detail": detail}), LABELS)["product"].total.backward()
+    full = [F.interpolate(x, size=(16, 24), mode="bilinear") for x in (LOGITS, DETAIL)]
+    assert logits.grad is not None
+    assert detail.grad is not None
+    # bilinear weights add up to one per pixel, so a gradient keeps its sum
+    torch.testing.assert_close(logits.grad.sum((2, 3)), full[1].sum((2, 3)))
+    torch.testing.assert_close(detail.grad.sum((2, 3)), full[0].sum((2, 3)))
+
+
+@pytest.mark.parametrize("name", ["dual_task", "edge_attention"])
+def test_the_registered_terms_teach_the_main_logits(name: str) -> None:
+    logits = LOGITS.clone().requires_grad_()
+    edges = torch.full((2, 1, 16, 24), 5.0)
+    loss = SegLoss(
+        cross_entropy(), aux_weights={"edge": 1.0}, aux_names=["edge"], aux_losses={"edge": edge_cross_entropy()},
+        terms={name: (1.0, TERMS.build(name))},
+    )  # fmt: skip
+    loss(SegOutput(logits, {"edge": edges}), LABELS)[name].total.backward()
+    assert logits.grad is not None
+    assert logits.grad.abs().max() > 0

@@ -164,7 +164,8 @@ class Config:
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
     """The configuration in the YAML file `path` (defaults without one), changed by `section.key=value` overrides.
 
-    An override of schedule.epochs, also as train.epochs, replaces the file's schedule.iterations. Raises
+    An override of schedule.epochs, also as train.epochs, replaces the file's schedule.iterations. An override by an
+    empty table or null, such as loss.terms={}, empties a free table; other tables are laid over the file's. Raises
     MissingFileError for the file, and ConfigError naming file, key and the nearest right spelling for unknown or
     repeated keys, wrong types and impossible values.
     """
@@ -198,7 +199,7 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
             parsed = OmegaConf.from_dotlist([override])
         except Exception as error:  # as above
             raise ConfigError(f"override {override!r} cannot be read as YAML: {_first_line(error)}") from None
-        merged = _merge(merged, parsed, f"override {override!r}")
+        merged = _merge(merged, parsed, f"override {override!r}", is_override=True)
     where = " with ".join(part for part in (str(path or ""), " ".join(overrides)) if part) or "configuration"
     try:
         config = OmegaConf.to_object(merged)
@@ -238,13 +239,16 @@ def _names(schema: type) -> str:
     return ", ".join(f.name for f in fields(schema))
 
 
-def _merge(base: Any, new: Any, where: str) -> Any:
+def _merge(base: Any, new: Any, where: str, *, is_override: bool = False) -> Any:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        table = OmegaConf.to_container(new)
+        table: Any = OmegaConf.to_container(new)
         _check_keys(table, Config, "", where)
+        if is_override:
+            _empty_tables(base, table, Config)
+            new = OmegaConf.create(table)
         return OmegaConf.merge(base, new)
     except ConfigError:
         raise
@@ -267,6 +271,19 @@ def _check_keys(table: Any, schema: type, prefix: str, where: str) -> None:
             _check_keys(value, hints[key], f"{prefix}{key}.", where)
         elif get_origin(hints[key]) is tuple:
             _check_tuple(value, hints[key], f"{prefix}{key}", where)
+
+
+def _empty_tables(base: Any, table: dict[Any, Any], schema: Any) -> None:
+    """Empty the free tables of `base` for which `table` has {} or null, which a merge ignores or refuses."""
+    hints = get_type_hints(schema) if is_dataclass(schema) else dict.fromkeys(table, get_args(schema)[1])
+    for key, value in table.items():
+        if is_dataclass(hints[key]):
+            _empty_tables(base[key], value, hints[key])
+        elif get_origin(hints[key]) is dict:
+            if value is None or value == {}:
+                base[key] = table[key] = {}
+            elif isinstance(value, dict) and key in base:
+                _empty_tables(base[key], value, hints[key])
 
 
 def _check_tuple(value: Any, hint: Any, key: str, where: str) -> None:

@@ -346,3 +346,35 @@ def test_losses_of_auxiliary_outputs_are_names(tmp_path: Path) -> None:
     assert load(tmp_path, text).loss.aux_losses == {"boundary": "class_boundary"}
     override = "loss.aux_losses.boundary=ohem_cross_entropy"
     assert load(tmp_path, text, override).loss.aux_losses == {"boundary": "ohem_cross_entropy"}
+
+
+@pytest.mark.parametrize("empty", ["{}", "null"])
+@pytest.mark.parametrize(
+    "key",
+    ["model.args", "data.args", *(f"loss.{name}" for name in ("args", "aux", "aux_losses", "terms", "term_args"))],
+)
+def test_an_empty_table_on_the_command_line_empties_the_file_s(tmp_path: Path, key: str, empty: str) -> None:
+    section, name = key.split(".")
+    value = {"aux_losses": "cross_entropy", "term_args": {"gumbel": False}}.get(name, 1.0)
+    text = yaml.safe_dump({section: {name: {"a": value, "b": value}}})
+    for override in (f"{key}={empty}", f"{section}={{{name}: {empty}}}"):
+        assert getattr(getattr(load(tmp_path, text, override), section), name) == {}
+
+
+def test_an_emptied_table_can_be_filled_again(tmp_path: Path) -> None:
+    text = "loss: {terms: {edge_attention: 1, dual_task: 1}}"
+    assert load(tmp_path, text, "loss.terms={}", "loss.terms.dual_task=2").loss.terms == {"dual_task": 2}
+
+
+def test_an_empty_table_within_one_empties_that_alone(tmp_path: Path) -> None:
+    text = "loss: {aux_args: {edge: {radius: 2}, se: {a: 1}}}"
+    assert load(tmp_path, text, "loss.aux_args.edge={}").loss.aux_args == {"edge": {}, "se": {"a": 1}}
+    assert load(tmp_path, text, "loss.aux_args.other={}").loss.aux_args["other"] == {}
+
+
+def test_other_tables_on_the_command_line_are_laid_over_the_file_s(tmp_path: Path) -> None:
+    assert load(tmp_path, "loss: {aux: {a: 1, b: 2}}", "loss.aux={b: 3, c: 4}").loss.aux == {"a": 1, "b": 3, "c": 4}
+
+
+def test_null_on_the_command_line_is_a_value_of_an_argument(tmp_path: Path) -> None:
+    assert load(tmp_path, "model: {args: {jpu: jpu}}", "model.args.jpu=null").model.args == {"jpu": None}

@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="auto: go on from the run's last checkpoint, where there is one; PATH: from that one (default: no)",
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="build everything and take a few steps on random images; no data needed"
+        "--dry-run",
+        action="store_true",
+        help="build the network and take two steps on random images; reads no data and no backbone weights",
     )
     # torch.distributed.launch of old passes the rank as an option; torchrun sets LOCAL_RANK, which counts
     parser.add_argument("--local-rank", "--local_rank", default=None, help=argparse.SUPPRESS)

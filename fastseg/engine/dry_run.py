@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+from torch import Tensor
 
 from fastseg.config import Config
 from fastseg.data import DATASETS
@@ -11,17 +14,20 @@ from fastseg.engine.distributed import Processes
 from fastseg.engine.step import backward
 from fastseg.errors import ConfigError, UnknownNameError, suggest
 from fastseg.layers.norm import resolve_norm_kind
+from fastseg.types import IGNORE_INDEX
 
 NUM_CLASSES = 5
 STEPS = 2
 SIDE = 64  # pixels: enough for every network, and a dilated ResNet-101 takes seconds
+BLOCK = 8  # pixels a side of one label: classes have insides and edges, as losses of edges need
+IGNORED_SHARE = 0.125  # of the blocks
 
 
 def dry_run(config: Config, procs: Processes) -> None:
     """Two steps on random images, at the configured crop or 64 pixels a side, whichever is smaller.
 
-    No file is read or written, so what only the data can tell (its folder, its number of classes) is not checked.
-    Raises FastsegError for the rest as `engine.train.train` does.
+    No file is read or written, so what only files can tell (the data's folder and number of classes, the weights that
+    model.args.backbone_weights names) is not checked. Raises FastsegError for the rest as `engine.train.train` does.
     """
     try:
         arguments = DATASETS.arguments(config.data.name)
@@ -42,9 +48,26 @@ def dry_run(config: Config, procs: Processes) -> None:
     height, width = (min(side, SIDE) for side in config.augment.crop)
     for _ in range(STEPS):
         images = torch.randn(2, 3, height, width, device=procs.device)
-        labels = torch.randint(0, num_classes, (2, height, width), device=procs.device)
+        labels = random_labels(num_classes, height, width).to(procs.device)
         optimizer.zero_grad(set_to_none=True)
         result = backward(model, seg_loss, [(images, labels)], procs, autocast=build.autocast(config, procs.device))
+        losses = " ".join(f"{name} {value:.4g}" for name, value in result.losses.items())
+        if not result.finite:
+            raise ConfigError(
+                f"{config.source}: the loss is not finite on random images: {losses}; lower optim.lr (now "
+                f"{config.optim.lr}), or look at the term that is nan or inf"
+            )
         optimizer.step()
     if procs.is_main:
-        print(f"{config.source}: dry run passed; loss {result.losses['loss']:.3f} on random images", flush=True)
+        start = config.model.args.get(build.BACKBONE_WEIGHTS)
+        unread = f"; not checked: {build.BACKBONE_WEIGHTS}={start}, read when training begins" if start else ""
+        print(f"{config.source}: dry run passed; {losses} on random images{unread}", flush=True)
+
+
+def random_labels(num_classes: int, height: int, width: int) -> Tensor:
+    """Labels int64 (2,height,width): blocks of one random class each, some of them ignored, the first never."""
+    blocks = (2, math.ceil(height / BLOCK), math.ceil(width / BLOCK))
+    ignored = torch.rand(blocks) < IGNORED_SHARE
+    ignored[:, 0, 0] = False
+    labels = torch.randint(0, num_classes, blocks).masked_fill(ignored, IGNORE_INDEX)
+    return labels.repeat_interleave(BLOCK, 1).repeat_interleave(BLOCK, 2)[:, :height, :width]

@@ -116,7 +116,8 @@ def resolve_resume(resume: str, folder: Path) -> Path | None:
 def refuse_changes(table: dict[str, Any], config: Config, procs: Processes, checkpoint: Path) -> None:
     """Raise when the run that wrote `table` cannot go on as `config` asks.
 
-    CheckpointError when the table lacks a part, ConfigError when it is of a run that computed something else.
+    CheckpointError when the table lacks a part, ConfigError when it is of a run that computed something else. Keys
+    that its configuration lacks, because they did not exist yet, count as their defaults.
     """
     missing = [key for key in TABLE_KEYS if key not in table]
     if missing:
@@ -129,11 +130,21 @@ def refuse_changes(table: dict[str, Any], config: Config, procs: Processes, chec
             f"{checkpoint} was written by {table['world_size']} processes and there are {procs.world_size} now; resume "
             f"with as many, or start a new run_dir"
         )
-    changed = [key for key in config_differences(table["config"], asdict(config)) if not key.startswith(FREE_KEYS)]
+    # a key that is younger than the checkpoint had its default then
+    stored = _laid_over(asdict(Config()), table["config"])
+    changed = [key for key in config_differences(stored, asdict(config)) if not key.startswith(FREE_KEYS)]
     if changed:
         raise ConfigError(
             f"{checkpoint} was written with other values of {', '.join(changed)}; set them back, or start a new run_dir"
         )
+
+
+def _laid_over(defaults: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
+    merged = {**defaults, **table}
+    for key in defaults.keys() & table.keys():
+        if isinstance(defaults[key], dict) and isinstance(table[key], dict):
+            merged[key] = _laid_over(defaults[key], table[key])
+    return merged
 
 
 def random_state(procs: Processes) -> dict[str, Any]:

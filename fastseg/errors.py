@@ -63,9 +63,10 @@ class MissingPackageError(FastsegError, ImportError):
 
 
 def suggest(name: str, allowed: Iterable[str]) -> str:
-    """End of an error sentence: the nearest spelling of `name`, and everything allowed (when that is short)."""
+    """End of an error sentence: the nearest spelling of `name` in any case, and everything allowed (when short)."""
     names = sorted(allowed)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    spellings = {each.casefold(): each for each in names}
+    near = [spellings[key] for key in difflib.get_close_matches(name.casefold(), spellings, n=3, cutoff=0.5)]
     parts = []
     if near:
         parts.append(f"did you mean {' or '.join(map(repr, near))}?")

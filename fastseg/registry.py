@@ -71,7 +71,8 @@ class Registry(Generic[T]):
         parameters = self.arguments(name)
         for key in kwargs:
             if key not in parameters:
-                raise UnknownNameError(f"{self.kind} {name!r} has no argument {key!r}; {suggest(key, parameters)}")
+                allowed = suggest(key, parameters) if parameters else "it takes no arguments"
+                raise UnknownNameError(f"{self.kind} {name!r} has no argument {key!r}; {allowed}")
         if self.typed:
             for key, hint in _hints(builder).items():
                 if key in kwargs and not _fits(kwargs[key], hint):

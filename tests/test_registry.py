@@ -79,6 +79,16 @@ def test_a_misspelt_argument_offers_the_nearest(things: Registry[str]) -> None:
         things.build("small_lamp", color="red")
 
 
+def test_names_in_another_case_are_near() -> None:
+    assert suggest("SMALL_LAMP", ["small_lamp", "large_lamp"]).startswith("did you mean 'small_lamp'")
+    assert suggest("psp", ["PSP"]).startswith("did you mean 'PSP'")
+
+
+def test_an_argument_for_a_builder_without_any_is_told_so(things: Registry[str]) -> None:
+    with pytest.raises(UnknownNameError, match=r"'large_lamp' has no argument 'height'; it takes no arguments$"):
+        things.build("large_lamp", height=3)
+
+
 def test_a_missing_argument_is_named(things: Registry[str]) -> None:
     with pytest.raises(UnknownNameError, match=r"small_lamp.*missing a required argument: 'colour'"):
         things.build("small_lamp")

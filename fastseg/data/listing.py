@@ -43,11 +43,15 @@ def require_root(root: str | os.PathLike[str], dataset: str, expected: Sequence[
 
 
 def require_folder(folder: Path, dataset: str, expected: Sequence[str]) -> Path:
-    """`folder`, a part of a data set that must exist. Raises MissingFileError with what is beside it."""
+    """`folder`, a part of a data set that must exist. Raises MissingFileError with what is beside it.
+
+    Where its parent does not exist either, the nearest folder above that does is listed.
+    """
     if folder.is_dir():
         return folder
+    above = next((parent for parent in folder.parents if parent.is_dir()), folder.parent)
     raise MissingFileError(
-        f"{printable(folder)} does not exist; {printable(folder.parent)} contains: {contents(folder.parent)}; "
+        f"{printable(folder)} does not exist; {printable(above)} contains: {contents(above)}; "
         f"{dataset} expects {', '.join(expected)} in data.root"
     )
 

@@ -21,16 +21,8 @@ class ASPP(nn.Module):
     Shapes: (N,in,h,w) -> (N,(len(rates)+2)*channels,h,w).
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        *,
-        rates: Sequence[int] = (12, 24, 36),
-        align_corners: bool = False,
-    ) -> None:
+    def __init__(self, in_channels: int, channels: int, *, rates: Sequence[int] = (12, 24, 36)) -> None:
         super().__init__()
-        self.align_corners = align_corners
         self.out_channels = (len(rates) + 2) * channels
         self.pointwise = ConvBNAct(in_channels, channels)
         self.dilated = nn.ModuleList(ConvBNAct(in_channels, channels, 3, dilation=rate) for rate in rates)
@@ -38,5 +30,5 @@ class ASPP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         image = self.image(adaptive_average_pool(x, (1, 1)))
-        image = resize(image, like=x, align_corners=self.align_corners)
+        image = resize(image, like=x)  # one value per channel: alignment is of no account
         return torch.cat([self.pointwise(x), *(branch(x) for branch in self.dilated), image], 1)

@@ -46,6 +46,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fastseg.layers.jpu import JPU, JPUX
+from fastseg.models.arguments import require_fraction
 from fastseg.models.backbones.resnet import ResNet, resnet50, resnet101
 from fastseg.models.heads.deeplabv3 import deeplabv3
 from fastseg.models.heads.encnet import EncNetHead, encnet
@@ -117,7 +118,11 @@ def _fastfcn(
 ) -> SegModel:
     """The network of a ResNet's builder and a head's name; the arguments are those of the models."""
     if jpu not in ("jpu", "jpu_x", None):
-        raise ValueError(f"jpu is {jpu!r}; allowed: 'jpu', 'jpu_x', or None for a backbone dilated to stride {STRIDE}")
+        raise ValueError(
+            f"jpu is {jpu!r}; allowed: 'jpu', 'jpu_x', or None (null in YAML and on the command line) for a backbone "
+            f"dilated to stride {STRIDE}"
+        )
+    require_fraction(dropout=dropout)
     if mmseg and jpu == "jpu_x":
         raise ValueError("mmseg=True with jpu='jpu_x': mmsegmentation has no JPU_X; give jpu='jpu', or leave mmseg out")
     aligned = not mmseg if align_corners is None else align_corners
@@ -143,7 +148,7 @@ def _fastfcn(
         decoder = encnet(info, num_classes, kernel_size=kernel_size, dropout=dropout)
     elif head == "deeplabv3":
         form: dict[str, Any] = {"channels": 512, "projection": False} if mmseg else {}
-        decoder = deeplabv3(info, num_classes, dropout=dropout, align_corners=aligned, **form)
+        decoder = deeplabv3(info, num_classes, dropout=dropout, **form)
     else:
         decoder = psp(info, num_classes, dropout=dropout, align_corners=aligned)
     return FastFCN(backbone, upsampling, decoder, num_classes, aux=aux, dropout=dropout, align_corners=aligned)
@@ -166,10 +171,14 @@ def fastfcn_r50_encnet(
 
     Shapes: images (N,in_channels,H,W), any H and W from 1 up -> logits (N,num_classes,ceil(H/8),ceil(W/8)).
     Auxiliary outputs with `aux=True`: 'layer3' (stride 16; 8 with `jpu=None`) and 'se' (N,num_classes,1,1), which is
-    trained by the loss `class_presence`; both weighted 0.2 by the authors. `backbone_weights`: a file's path, or
-    'imagenet', which needs `stem='plain'`. `stem_channels` and `align_corners` follow `stem` and `mmseg` unless given.
+    trained by the loss `class_presence`; both weighted 0.2 by the authors.
+    `jpu='jpu'` is the paper's joint upsampling of the last three maps to stride 8; 'jpu_x' the authors' later form, two
+    modules in cascade with group norm; None leaves it out and dilates the backbone to stride 8 instead.
+    `mmseg=True` is mmsegmentation's form: dilated last stages, a stem of 64 channels, a 3x3 convolution at the head's
+    beginning and `align_corners=False`. `backbone_weights`: a file's path, or 'imagenet', which needs `stem='plain'`.
+    `stem_channels` and `align_corners` follow `stem` and `mmseg` unless given.
     Raises ValueError for an unknown jpu or stem, for `mmseg` with JPU_X, for 'imagenet' with another stem, and for
-    numbers below their range; CheckpointError for weights that cannot be had or do not fit.
+    numbers out of their range; CheckpointError for weights that cannot be had or do not fit.
     """
     own = (num_classes, in_channels, aux, backbone_weights, jpu, stem, stem_channels, mmseg, dropout, align_corners)
     return _fastfcn(resnet50, "encnet", *own)
@@ -188,7 +197,13 @@ def fastfcn_r50_deeplabv3(
     dropout: float = 0.1,
     align_corners: bool | None = None,
 ) -> SegModel:
-    """FastFCN with ResNet-50 and DeepLabV3's head (arXiv 1903.11816). As `fastfcn_r50_encnet`, without 'se'."""
+    """FastFCN with ResNet-50 and DeepLabV3's head (arXiv 1903.11816).
+
+    Shapes: images (N,in_channels,H,W), any H and W from 1 up -> logits (N,num_classes,ceil(H/8),ceil(W/8)).
+    Auxiliary output with `aux=True`: 'layer3' (stride 16; 8 with `jpu=None`). Training needs a total batch of 2 or
+    more. With `mmseg=True` the pyramid's branches have 512 channels, and a 3x3 convolution fuses them at once. `jpu`,
+    `stem`, `mmseg`, weights and errors are explained at `fastfcn_r50_encnet`.
+    """
     own = (num_classes, in_channels, aux, backbone_weights, jpu, stem, stem_channels, mmseg, dropout, align_corners)
     return _fastfcn(resnet50, "deeplabv3", *own)
 
@@ -206,7 +221,12 @@ def fastfcn_r50_psp(
     dropout: float = 0.1,
     align_corners: bool | None = None,
 ) -> SegModel:
-    """FastFCN with ResNet-50 and PSPNet's head (arXiv 1903.11816). As `fastfcn_r50_encnet`, without 'se'."""
+    """FastFCN with ResNet-50 and PSPNet's head (arXiv 1903.11816).
+
+    Shapes: images (N,in_channels,H,W), any H and W from 1 up -> logits (N,num_classes,ceil(H/8),ceil(W/8)).
+    Auxiliary output with `aux=True`: 'layer3' (stride 16; 8 with `jpu=None`). Training needs a total batch of 2 or
+    more. `jpu`, `stem`, `mmseg`, weights and errors are explained at `fastfcn_r50_encnet`.
+    """
     own = (num_classes, in_channels, aux, backbone_weights, jpu, stem, stem_channels, mmseg, dropout, align_corners)
     return _fastfcn(resnet50, "psp", *own)
 
@@ -224,7 +244,13 @@ def fastfcn_r101_encnet(
     dropout: float = 0.1,
     align_corners: bool | None = None,
 ) -> SegModel:
-    """FastFCN with ResNet-101 and EncNet's head (arXiv 1903.11816). As `fastfcn_r50_encnet`."""
+    """FastFCN with ResNet-101 and EncNet's head (arXiv 1903.11816).
+
+    Shapes: images (N,in_channels,H,W), any H and W from 1 up -> logits (N,num_classes,ceil(H/8),ceil(W/8)).
+    Auxiliary outputs with `aux=True`: 'layer3' (stride 16; 8 with `jpu=None`) and 'se' (N,num_classes,1,1), which is
+    trained by the loss `class_presence`. `jpu`, `stem`, `mmseg`, weights and errors are explained at
+    `fastfcn_r50_encnet`.
+    """
     own = (num_classes, in_channels, aux, backbone_weights, jpu, stem, stem_channels, mmseg, dropout, align_corners)
     return _fastfcn(resnet101, "encnet", *own)
 
@@ -242,7 +268,13 @@ def fastfcn_r101_deeplabv3(
     dropout: float = 0.1,
     align_corners: bool | None = None,
 ) -> SegModel:
-    """FastFCN with ResNet-101 and DeepLabV3's head (arXiv 1903.11816). As `fastfcn_r50_encnet`, without 'se'."""
+    """FastFCN with ResNet-101 and DeepLabV3's head (arXiv 1903.11816).
+
+    Shapes: images (N,in_channels,H,W), any H and W from 1 up -> logits (N,num_classes,ceil(H/8),ceil(W/8)).
+    Auxiliary output with `aux=True`: 'layer3' (stride 16; 8 with `jpu=None`). Training needs a total batch of 2 or
+    more. With `mmseg=True` the pyramid's branches have 512 channels, and a 3x3 convolution fuses them at once. `jpu`,
+    `stem`, `mmseg`, weights and errors are explained at `fastfcn_r50_encnet`.
+    """
     own = (num_classes, in_channels, aux, backbone_weights, jpu, stem, stem_channels, mmseg, dropout, align_corners)
     return _fastfcn(resnet101, "deeplabv3", *own)
 
@@ -260,6 +292,11 @@ def fastfcn_r101_psp(
     dropout: float = 0.1,
     align_corners: bool | None = None,
 ) -> SegModel:
-    """FastFCN with ResNet-101 and PSPNet's head (arXiv 1903.11816). As `fastfcn_r50_encnet`, without 'se'."""
+    """FastFCN with ResNet-101 and PSPNet's head (arXiv 1903.11816).
+
+    Shapes: images (N,in_channels,H,W), any H and W from 1 up -> logits (N,num_classes,ceil(H/8),ceil(W/8)).
+    Auxiliary output with `aux=True`: 'layer3' (stride 16; 8 with `jpu=None`). Training needs a total batch of 2 or
+    more. `jpu`, `stem`, `mmseg`, weights and errors are explained at `fastfcn_r50_encnet`.
+    """
     own = (num_classes, in_channels, aux, backbone_weights, jpu, stem, stem_channels, mmseg, dropout, align_corners)
     return _fastfcn(resnet101, "psp", *own)

@@ -140,7 +140,7 @@ class GatedSCNN(SegModel):
             start, (gate1, gate2, gate3), num_classes if class_edges else 1, align_corners=align_corners
         )
         self.edge_fusion = nn.Conv2d(2, 1, 1, bias=False)
-        self.aspp = ASPP(gate3, CONTEXT_CHANNELS, align_corners=align_corners)
+        self.aspp = ASPP(gate3, CONTEXT_CHANNELS)
         self.edge_branch = ConvBNAct(1, CONTEXT_CHANNELS)
         self.context = nn.Conv2d(self.aspp.out_channels + CONTEXT_CHANNELS, CONTEXT_CHANNELS, 1, bias=False)
         self.fine = nn.Conv2d(fine, FINE_CHANNELS, 1, bias=False)
@@ -237,7 +237,8 @@ def gscnn_r50(
     Auxiliary output with `aux=True`: 'edge', logits (N,1,H,W) of being on an edge between classes, weighted 20 by the
     authors; with `class_edges` (N,num_classes,H,W), the edges of each class. `backbone_weights`: a file's path, or
     'imagenet', which needs `stem='plain'`; 'deep' is three 3x3 convolutions of 32, 32 and 64 channels.
-    `contract_dilation` halves the dilation of the first block of a dilated stage, as torchvision does.
+    `contract_dilation` halves the dilation of the first block of a dilated stage, as torchvision does. `align_corners`
+    holds for every resize inside and for that of the logits to the image; True is the authors' choice inside.
     Raises ValueError for an unknown stem, for 'imagenet' with another stem, and for classes or channels below 1;
     CheckpointError for weights that cannot be had or do not fit.
     """
@@ -258,7 +259,12 @@ def gscnn_r101(
     contract_dilation: bool = True,
     align_corners: bool = True,
 ) -> SegModel:
-    """Gated-SCNN with ResNet-101 (arXiv 1907.05740). As `gscnn_r50`."""
+    """Gated-SCNN with ResNet-101 (arXiv 1907.05740; regular stream of its ablation).
+
+    Shapes: images (N,in_channels,H,W), any H and W from 1 up -> logits (N,num_classes,ceil(H/4),ceil(W/4)). Auxiliary
+    output with `aux=True`: 'edge', logits (N,1,H,W), with `class_edges` (N,num_classes,H,W). The input `edge_prior`,
+    options, weights and errors are explained at `gscnn_r50`.
+    """
     backbone = resnet101(
         in_channels, output_stride=8, stem=stem, contract_dilation=contract_dilation, weights=backbone_weights
     )

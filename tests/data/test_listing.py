@@ -223,6 +223,12 @@ def test_a_missing_part_shows_what_is_beside_it(tmp_path: Path) -> None:
         listing.require_folder(tmp_path / "gtFine", "cityscapes", ["leftImg8bit/", "gtFine/"])
 
 
+def test_a_part_whose_parent_is_missing_too_shows_the_nearest_folder_there_is(tmp_path: Path) -> None:
+    (tmp_path / "Images").mkdir()
+    with pytest.raises(MissingFileError, match=rf"training does not exist; {tmp_path} contains: Images/; "):
+        listing.require_folder(tmp_path / "images" / "training", "ade20k", ["images/", "annotations/"])
+
+
 def test_long_folders_are_shown_in_part(tmp_path: Path) -> None:
     assert listing.contents(tmp_path) == "nothing"
     for i in range(10):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
 from descriptions import Weights, assert_same, uneven
 from fastseg.layers.aspp import ASPP
 
 
-@pytest.mark.parametrize("align_corners", [False, True])
-def test_it_is_a_1x1_three_dilations_and_the_average_in_this_order(align_corners: bool) -> None:
-    aspp = ASPP(5, 4, rates=(2, 3, 7), align_corners=align_corners)
+def test_it_is_a_1x1_three_dilations_and_the_average_in_this_order() -> None:
+    aspp = ASPP(5, 4, rates=(2, 3, 7))
     uneven(aspp)
     weights = Weights(aspp)
     x = torch.randn(2, 5, 9, 13, dtype=torch.float64)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fastseg.models import BACKBONES, HEADS, MODELS, create_backbone, create_head, create_model
-from fastseg.models.arguments import require_at_least
+from fastseg.models.arguments import require_at_least, require_fraction
 from fastseg.types import FeatureInfo
 
 INFO = (FeatureInfo(8, 8), FeatureInfo(16, 16), FeatureInfo(24, 32))
@@ -61,6 +61,8 @@ def test_every_head_refuses_to_tell_no_classes_apart(name: str) -> None:
             {"head": "dfseg", "head_args": {"node_channels": [8, 0]}},
             "node_channels is 0; give 1 or more",
         ),
+        ("encoder_decoder", {"head_args": {"dropout": 1.5}}, "dropout is 1.5; give 0 to 1"),
+        ("encoder_decoder", {"head": "psp", "head_args": {"dropout": -1.0}}, "dropout is -1.0; give 0 to 1"),
         ("encoder_decoder", {"backbone_args": {"width": 0.0}}, "width is 0.0; give 1/64 or more"),
         ("encoder_decoder", {"backbone_args": {"width": 1 / 65}}, r"width is 0\.01\d*; give 1/64 or more"),
     ],
@@ -88,3 +90,9 @@ def test_the_first_value_below_the_minimum_is_named() -> None:
     require_at_least(1, a=1, b=2)
     with pytest.raises(ValueError, match=r"^b is 1; give 2 or more$"):
         require_at_least(2, a=2, b=1, c=0)
+
+
+def test_the_first_value_that_is_no_fraction_is_named() -> None:
+    require_fraction(a=0, b=1.0, c=0.5)
+    with pytest.raises(ValueError, match=r"^b is nan; give 0 to 1$"):
+        require_fraction(a=0, b=float("nan"), c=-1)

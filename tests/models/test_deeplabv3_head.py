@@ -68,15 +68,16 @@ def test_its_options_are_its_width_its_rates_and_its_dropouts() -> None:
     assert [m.p for m in head(projection=False).modules() if isinstance(m, nn.Dropout2d)] == [0.1]
 
 
-def test_alignment_reaches_the_pyramid() -> None:
-    assert head(align_corners=True).pyramid.align_corners
-    assert not head().pyramid.align_corners
-
-
 @pytest.mark.parametrize(
-    ("options", "message"), [({"channels": 0}, "channels is 0"), ({"rates": (6, 0)}, "rates is 0; give 1 or more")]
+    ("options", "message"),
+    [
+        ({"channels": 0}, "channels is 0"),
+        ({"rates": (0, 12, 18)}, r"rates are \(0, 12, 18\); each must be 1 or more"),
+        ({"dropout": 1.5}, "^dropout is 1.5; give 0 to 1$"),
+        ({"projection_dropout": -0.1}, "^projection_dropout is -0.1; give 0 to 1$"),
+    ],
 )
-def test_numbers_below_one_are_refused(options: dict[str, Any], message: str) -> None:
+def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         head(**options)
 

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from descriptions import Weights, assert_same, uneven
 from fastseg.layers.norm import GlooBatchNorm2d, convert_norm
 from fastseg.models import EncNetHead, create_head
-from fastseg.models.heads.encnet import Encoding
+from fastseg.models.heads.encnet import ContextEncoding, Encoding
 from fastseg.types import FeatureInfo
 
 
@@ -67,7 +67,29 @@ def test_autocast_leaves_the_encoding_in_float32() -> None:
         codes, low = module(x), module(x.bfloat16())
     with torch.no_grad():
         assert torch.equal(codes, module(x))
-        assert torch.equal(low, module(x.bfloat16().float()).bfloat16())
+        assert torch.equal(low, module(x.bfloat16().float()))  # and leaves it in float32
+
+
+def test_codes_beyond_float16_do_not_reach_the_map_of_mixed_precision() -> None:
+    torch.manual_seed(0)
+    module = ContextEncoding(8, 4)
+    with torch.no_grad():
+        module.conv.bn.bias.fill_(4)  # 32768 pixels of some 4 each: a sum of twice float16's largest number
+        module.encoding.scale.copy_(torch.tensor([0.0, -9, -9, -9]))  # all of them belong to the first word
+        x = torch.rand(2, 8, 128, 256).half()
+        assert module.encoding(module.conv(x.float())).abs().max() > torch.finfo(torch.float16).max
+        _, exact = module(x.float())
+        with torch.autocast("cpu", torch.float16):
+            gated, encoded = module(x)
+    assert (gated.dtype, encoded.dtype) == (torch.float16, torch.float16)
+    assert gated.isfinite().all()
+    # normed codes are near 1, and so is what float16's 11 digits in the convolution before them may change: 2 ** -11
+    torch.testing.assert_close(encoded.float(), exact, rtol=0, atol=0.01)
+
+
+def test_a_head_in_bfloat16_as_a_whole_stays_there() -> None:
+    logits, encoded = head().bfloat16().eval().with_encoding([torch.randn(1, 24, 5, 6).bfloat16()])
+    assert (logits.dtype, encoded.dtype) == (torch.bfloat16, torch.bfloat16)
 
 
 class LargestTensor(TorchDispatchMode):
@@ -171,6 +193,7 @@ def test_the_head_goes_on_maps_of_few_channels(channels: int) -> None:
         ({"kernel_size": 5}, r"kernel_size is 5; allowed: 1 \(after a JPU\) or 3"),
         ({"codewords": 0}, "codewords is 0; give 1 or more"),
         ({"channels": 0}, "channels is 0; give 1 or more"),
+        ({"dropout": 2.0}, "^dropout is 2.0; give 0 to 1$"),
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:

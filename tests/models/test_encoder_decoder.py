@@ -95,6 +95,13 @@ def test_the_models_alignment_reaches_the_head() -> None:
     assert model.head.pyramid.align_corners  # type: ignore[union-attr]
 
 
+def test_a_head_that_alignment_cannot_change_goes_with_either() -> None:
+    with torch.device("meta"):
+        model = create_model("encoder_decoder", head="deeplabv3", align_corners=True).eval()
+        assert model.align_corners
+        assert model(torch.zeros(1, 3, 64, 64)).logits.shape == (1, 19, 2, 2)
+
+
 @pytest.mark.parametrize(("channels", "expected"), [(1, 1), (3, 1), (4, 1), (8, 2)])
 def test_the_fcn_head_keeps_a_channel_on_narrow_maps(channels: int, expected: int) -> None:
     head = create_head("fcn", (FeatureInfo(channels, 8),), 5)

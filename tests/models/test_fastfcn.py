@@ -207,7 +207,7 @@ def test_stem_and_alignment_follow_the_form_unless_given(
 
 @pytest.mark.parametrize("jpu", ["jpu", "jpu_x"])
 def test_alignment_reaches_every_resize_inside(jpu: str) -> None:
-    model = on_meta("fastfcn_r50_deeplabv3", jpu=jpu)
+    model = on_meta("fastfcn_r50_psp", jpu=jpu)
     flags = [m.align_corners for m in model.modules() if hasattr(m, "align_corners")]
     assert len(flags) == {"jpu": 3, "jpu_x": 4}[jpu]  # the network, its pyramid, and one or two joints
     assert all(flags)
@@ -221,12 +221,16 @@ def test_dropout_reaches_every_classifier() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"jpu": "JPU"}, "jpu is 'JPU'; allowed: 'jpu', 'jpu_x', or None for a backbone dilated to stride 8"),
+        (
+            {"jpu": "None"},
+            r"jpu is 'None'; allowed: 'jpu', 'jpu_x', or None \(null in YAML and on the command line\) for",
+        ),
+        ({"dropout": 1.5}, "^dropout is 1.5; give 0 to 1$"),
         ({"jpu": "jpu_x", "mmseg": True}, "mmsegmentation has no JPU_X; give jpu='jpu', or leave mmseg out"),
         ({"stem": "shallow"}, "stem is 'shallow'; allowed: 'plain'"),
         ({"stem_channels": 0}, "stem_channels is 0; give 2 or more"),
         ({"num_classes": 0}, "num_classes is 0; give 1 or more"),
-        ({"backbone_weights": "imagenet"}, r"Given stem='deep', .* Use stem='plain'"),
+        ({"backbone_weights": "imagenet"}, "stem is 'deep', the weights need 'plain'"),
     ],
     ids=str,
 )

@@ -156,10 +156,21 @@ def test_a_failed_download_says_what_to_do(problem: Exception, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"stem": "deep"}, {"width": 0.5}, {"in_channels": 4}, {"stem": "deep", "stem_channels": 128}]
+    ("arguments", "differing"),
+    [
+        ({"stem": "deep"}, "stem is 'deep', the weights need 'plain'"),
+        ({"width": 0.5}, "width is 0.5, the weights need 1.0"),
+        ({"in_channels": 4}, "in_channels is 4, the weights need 3"),
+        (
+            {"stem_channels": 128, "in_channels": 4},
+            "stem_channels is 128, the weights need 64; in_channels is 4, they need 3",
+        ),
+    ],
 )
-def test_imagenet_weights_are_refused_for_another_form(arguments: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"plain 64-channel stem.*Use stem=.plain."):
+def test_imagenet_weights_are_refused_for_another_form_by_what_differs(
+    arguments: dict[str, Any], differing: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"torchvision's resnet50, which has another form: {differing}\. Change that"):
         create_backbone("resnet50", weights="imagenet", **arguments)
 
 
@@ -186,8 +197,10 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(CheckpointError, match="no table of tensors"):
         create_backbone("resnet18", weights=str(tmp_path / "list.pth"))
-    with pytest.raises(MissingFileError, match=r"absent\.pth do not exist"):
+    with pytest.raises(MissingFileError, match=r"absent\.pth do not exist; give 'imagenet' or the path of a file"):
         create_backbone("resnet18", weights="absent.pth")
+    with pytest.raises(MissingFileError, match=r"absent\.pth do not exist; give the path of a file"):
+        pretrained.read_pretrained("wide_resnet38", "absent.pth")
     with pytest.raises(ValueError, match="'imagnet'; allowed: 'imagenet'"):
         pretrained.read_pretrained("resnet18", "imagnet")
 

@@ -28,7 +28,7 @@ def read_pretrained(name: str, source: str) -> dict[str, Tensor]:
     if source == IMAGENET:
         state = _torchvision(name)
     elif source.endswith((".safetensors", ".pth", ".pt")):
-        state = _file(Path(source))
+        state = _file(Path(source), offered="'imagenet' or " if name in IN_TORCHVISION else "")
     else:
         raise ValueError(
             f"backbone weights are {source!r}; allowed: 'imagenet' (torchvision's) or the path of a .safetensors or "
@@ -72,9 +72,9 @@ def _torchvision(name: str) -> dict[str, Tensor]:
         ) from None
 
 
-def _file(path: Path) -> dict[str, Tensor]:
+def _file(path: Path, *, offered: str) -> dict[str, Tensor]:
     if not path.is_file():
-        raise MissingFileError(f"backbone weights {path} do not exist; give 'imagenet' or the path of a file")
+        raise MissingFileError(f"backbone weights {path} do not exist; give {offered}the path of a file")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

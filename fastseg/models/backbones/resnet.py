@@ -133,11 +133,9 @@ class ResNet(Backbone):
             raise ValueError(f"dilations are {tuple(dilations)}; give one of 1 or more for each of the four stages")
         if not STAGE_WIDTHS[0] * width >= 1:
             raise ValueError(f"width is {width}; give 1/{STAGE_WIDTHS[0]} or more, so that every stage has a channel")
-        if weights == IMAGENET and (stem, stem_channels, width, in_channels) != ("plain", 64, 1.0, 3):
-            raise ValueError(
-                f"weights 'imagenet' are torchvision's {name}: plain 64-channel stem, full width, 3 input channels. "
-                f"Given stem={stem!r}, stem_channels={stem_channels}, width={width}, in_channels={in_channels}. "
-                "Use stem='plain', or no weights, or a file with weights of this form"
+        if weights == IMAGENET:
+            _require_torchvisions_form(
+                name, stem=stem, stem_channels=stem_channels, width=width, in_channels=in_channels
             )
         block, depths = ARCHITECTURES[name]
         self._returns_preactivation = preactivation
@@ -181,6 +179,20 @@ class ResNet(Backbone):
                 x = stage(x)
                 maps.append(x)
         return maps
+
+
+def _require_torchvisions_form(name: str, **given: object) -> None:
+    needed = {"stem": "plain", "stem_channels": 64, "width": 1.0, "in_channels": 3}
+    differing = [key for key, value in given.items() if value != needed[key]]
+    if differing:
+        clauses = [
+            f"{key} is {given[key]!r}, {'they need' if i else 'the weights need'} {needed[key]!r}"
+            for i, key in enumerate(differing)
+        ]
+        raise ValueError(
+            f"weights 'imagenet' are torchvision's {name}, which has another form: {'; '.join(clauses)}. Change that, "
+            "or give no weights, or a file with weights of this form"
+        )
 
 
 def _stem(in_channels: int, channels: int, *, deep: bool) -> nn.Module:

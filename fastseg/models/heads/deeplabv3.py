@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fastseg.layers.aspp import ASPP
 from fastseg.layers.conv import ConvBNAct
-from fastseg.models.arguments import require_at_least
+from fastseg.models.arguments import require_at_least, require_fraction
 from fastseg.models.registry import HEADS
 from fastseg.types import FeatureInfo, Head
 
@@ -30,11 +30,13 @@ class DeepLabV3Head(Head):
         projection: bool,
         projection_dropout: float,
         dropout: float,
-        align_corners: bool,
     ) -> None:
         super().__init__()
-        require_at_least(1, num_classes=num_classes, channels=channels, rates=min(rates, default=1))
-        self.pyramid = ASPP(in_channels, channels, rates=rates, align_corners=align_corners)
+        require_at_least(1, num_classes=num_classes, channels=channels)
+        require_fraction(projection_dropout=projection_dropout, dropout=dropout)
+        if min(rates, default=1) < 1:
+            raise ValueError(f"rates are {tuple(rates)}; each must be 1 or more")
+        self.pyramid = ASPP(in_channels, channels, rates=rates)
         fused = self.pyramid.out_channels
         self.projection: nn.Module = nn.Identity()
         if projection:
@@ -58,12 +60,12 @@ def deeplabv3(
     projection: bool = True,
     projection_dropout: float = 0.5,
     dropout: float = 0.1,
-    align_corners: bool = False,
 ) -> Head:
     """DeepLabV3's head on the coarsest map, as FastFCN and torchvision have it.
 
     `rates` are the dilations at stride 8; the paper halves them at stride 16. mmsegmentation's form has
-    `channels=512, projection=False`. Training needs a total batch of 2 or more. Raises ValueError for numbers below 1.
+    `channels=512, projection=False`. Training needs a total batch of 2 or more. Raises ValueError for numbers below 1
+    and for a dropout outside 0 to 1.
     """
     return DeepLabV3Head(
         feature_info[-1].channels,
@@ -73,5 +75,4 @@ def deeplabv3(
         projection=projection,
         projection_dropout=projection_dropout,
         dropout=dropout,
-        align_corners=align_corners,
     )

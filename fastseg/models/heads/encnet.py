@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fastseg.layers.conv import ConvBNAct
 from fastseg.layers.precision import widened, without_autocast
-from fastseg.models.arguments import require_at_least
+from fastseg.models.arguments import require_at_least, require_fraction
 from fastseg.models.registry import HEADS
 from fastseg.types import FeatureInfo, Head
 
@@ -26,7 +26,7 @@ class Encoding(nn.Module):
 
     Distances and sums are matrix products: the largest tensor has N h w max(C, K) numbers and not the N h w K C of all
     residuals, 67 MB and not 2.1 GB in float32 for an image of 1024x2048 at stride 8. They run in float32, or in float64
-    where the map has it, whatever autocast says.
+    where the map has it, whatever autocast says, and so come the codes: sums over all pixels leave float16's range.
     """
 
     def __init__(self, channels: int, codewords: int) -> None:
@@ -47,8 +47,7 @@ class Encoding(nn.Module):
             squares = pixels.square().sum(1, keepdim=True) + words.square().sum(1)[:, None]
             assignments = (scale[:, None] * (squares - 2 * products)).softmax(1)
             sums = torch.matmul(assignments, pixels.transpose(1, 2))
-            codes = sums - assignments.sum(2, keepdim=True) * words
-        return codes.to(x.dtype)
+            return sums - assignments.sum(2, keepdim=True) * words
 
 
 class ContextEncoding(nn.Module):
@@ -67,8 +66,11 @@ class ContextEncoding(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         codes = self.encoding(self.conv(x))
-        # codes stand where channels do, so that the norm over them is one that training can synchronise
-        encoding = torch.relu(self.norm(codes[..., None])).mean(1)[..., None]
+        with without_autocast(x):
+            # as wide as the norm: codes as such may exceed float16, normed ones do not
+            codes = codes.to(self.norm.weight.dtype)
+            # codes stand where channels do, so that the norm over them is one that training can synchronise
+            encoding = torch.relu(self.norm(codes[..., None])).mean(1)[..., None].to(x.dtype)
         # the paper's ReLU after it would change nothing: neither x, which comes from one, nor the gate is negative
         return x + x * torch.sigmoid(self.gate(encoding)), encoding
 
@@ -88,6 +90,7 @@ class EncNetHead(Head):
     ) -> None:
         super().__init__()
         require_at_least(1, num_classes=num_classes, channels=channels, codewords=codewords)
+        require_fraction(dropout=dropout)
         if kernel_size not in (1, 3):
             raise ValueError(f"kernel_size is {kernel_size}; allowed: 1 (after a JPU) or 3 (on a backbone's map)")
         self.channels = channels
@@ -118,7 +121,7 @@ def encnet(
     """EncNet's head on the coarsest map, without lateral connections.
 
     `channels` defaults to a quarter of that map's. `kernel_size` is that of the first convolution: 3 in EncNet, 1 in
-    FastFCN. Raises ValueError for another one and for numbers below 1.
+    FastFCN. Raises ValueError for another one and for numbers below 1, or a dropout outside 0 to 1.
     """
     in_channels = feature_info[-1].channels
     return EncNetHead(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from fastseg.layers.pyramid_pooling import PyramidPooling
-from fastseg.models.arguments import require_at_least
+from fastseg.models.arguments import require_at_least, require_fraction
 from fastseg.models.registry import HEADS
 from fastseg.types import FeatureInfo, Head
 
@@ -27,6 +27,7 @@ class PSPHead(Head):
     ) -> None:
         super().__init__()
         require_at_least(1, num_classes=num_classes, channels=channels)
+        require_fraction(dropout=dropout)
         self.pyramid = PyramidPooling(in_channels, channels, bins=bins, fuse_kernel_size=3, align_corners=align_corners)
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(channels, num_classes, 1)
@@ -49,7 +50,7 @@ def psp(
 
     `channels` is the width after the fusion, by default a quarter of that map's; the grids of `bins` rows and columns
     share out as many channels as the map has, as in the paper. Logits stand at the map's stride.
-    Raises ValueError for `channels` below 1.
+    Raises ValueError for `channels` below 1 and for a dropout outside 0 to 1.
     """
     in_channels = feature_info[-1].channels
     return PSPHead(

@@ -39,8 +39,8 @@ def edge_model(model: SegModel) -> EdgeModel:
     if not isinstance(model, EdgeModel):
         name = model.weights_info.model if model.weights_info else type(model).__name__
         raise ConfigError(
-            f"{name} finds no edges (it has no predict_edges); leave --edges (edges=True) out, or take a network that "
-            "does, such as gscnn_r50"
+            f"{name} finds no edges (it has no predict_edges); leave --edges (edges=True, 'edges' in --save) out, or "
+            "take a network that does, such as gscnn_r50"
         )
     return model
 

@@ -180,9 +180,9 @@ class GatedSCNN(SegModel):
 
         The edge prior has no part in them: it joins behind the shape stream.
         """
-        start, _, gating = self._regular_stream(images)
+        start, fine, gating = self._regular_stream(images)
         sides = self.shape_stream.sides(gating)
-        del gating
+        del fine, gating  # of the full size, few can be alive at a time
         return self.shape_stream(start, sides, like=images).sigmoid()
 
     def _regular_stream(self, images: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:

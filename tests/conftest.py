@@ -27,6 +27,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker(pytest.mark.xdist_group(f"{item.path.name} {part}".strip()))
 
 
+@pytest.fixture(autouse=True)
+def _the_same_numbers_every_time() -> None:
+    """A test that fails can be repeated."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoProcesses]:
     """Calls a function of a test module on two processes: `two_processes(function, *args)` gives both results."""

@@ -12,6 +12,7 @@ from torch import nn
 from fastseg.errors import UnknownNameError
 from fastseg.models import MODELS, create_model, list_models
 from fastseg.models.backbones.resnet import BasicBlock, Bottleneck
+from fastseg.models.backbones.xception import XceptionBlock
 from fastseg.types import SegModel
 
 NAMES = MODELS.names()
@@ -36,10 +37,13 @@ def build(name: str, *, aux: bool = False, seed: int = 0) -> SegModel:
             nn.init.uniform_(module.weight, 0.7, 1.3)
             nn.init.uniform_(module.bias, -0.2, 0.2)
             module.momentum = 1.0  # of what it saw last
-    for block in model.modules():
-        if isinstance(block, BasicBlock | Bottleneck):  # small, as training leaves them: 33 large ones magnify rounding
-            last = block.bn3 if isinstance(block, Bottleneck) else block.bn2
-            nn.init.uniform_(last.weight, 0.15, 0.35)
+    for block in model.modules():  # last norms small, as training leaves them: 33 large ones magnify rounding
+        if isinstance(block, Bottleneck):
+            nn.init.uniform_(block.bn3.weight, 0.15, 0.35)
+        elif isinstance(block, BasicBlock):
+            nn.init.uniform_(block.bn2.weight, 0.15, 0.35)
+        elif isinstance(block, XceptionBlock):
+            nn.init.uniform_(block.conv3.pointwise.bn.weight, 0.15, 0.35)
     with torch.no_grad():
         model.train()(torch.randn(4, 3, 96, 128))
     return model.eval()

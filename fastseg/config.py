@@ -33,16 +33,36 @@ class ModelConfig:
 
 
 @dataclass
+class DataPart:
+    """Another data set to train on, whose classes are those of the first; each epoch shows it `repeat` times."""
+
+    name: str = ""
+    root: str | None = None
+    args: dict[str, Any] = field(default_factory=dict)
+    split: str = "train"
+    repeat: int = 1
+
+
+@dataclass
 class DataConfig:
-    """`root` is the data set's folder; splits may be joined by '+'. `cache` keeps decoded images in memory."""
+    """`root` is the data set's folder; splits may be joined by '+'.
+
+    An epoch shows the training split `repeat` times, and every part of `extra` as often as it says. `class_uniform` is
+    the share of crops that are drawn to show a class chosen uniformly. `cache` keeps decoded images: 'memory' in each
+    process, 'disk' in one file in `cache_dir` that all processes map (default: the user's cache folder).
+    """
 
     name: str = "road_scenes"
     root: str | None = None
     args: dict[str, Any] = field(default_factory=dict)
     train_split: str = "train"
     val_split: str = "val"
+    repeat: int = 1
+    extra: list[DataPart] = field(default_factory=list)
+    class_uniform: float = 0.0
     workers: int = 2
-    cache: bool = False
+    cache: Literal["none", "memory", "disk"] = "none"
+    cache_dir: str | None = None
 
 
 @dataclass
@@ -58,9 +78,11 @@ class InputConfig:
 @dataclass
 class AugmentConfig:
     """`crop` is (height, width) of the network input; `scale` is a range relative to `input.scale`, drawn
-    log-uniformly; `aspect` 0.1 stretches width against height by up to 10 %. Colour strengths are fractions."""
+    log-uniformly; `aspect` 0.1 stretches width against height by up to 10 %. Colour strengths are fractions. A crop in
+    which one class has more than `cat_max_ratio` of the labelled pixels is drawn again, up to ten times in all."""
 
     crop: tuple[int, int] = (512, 1024)
+    cat_max_ratio: float = 1.0
     scale: tuple[float, float] = (0.5, 2.0)
     aspect: float = 0.0
     rotate: float = 0.0
@@ -143,7 +165,11 @@ class TrainConfig:
 
 @dataclass
 class Config:
-    """A whole run. `run_dir` receives checkpoints, logs and the resolved configuration; `source` is set on loading."""
+    """A whole run. `run_dir` receives checkpoints, logs and the resolved configuration; `source` is set on loading.
+
+    `init_from` names weights to begin with (a weights file, checkpoint or run folder); where their classes are others,
+    the layers that depend on the classes begin anew.
+    """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -153,6 +179,7 @@ class Config:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    init_from: str | None = None
     run_dir: str = "runs/unnamed"
     source: str = "command line"
 
@@ -354,6 +381,9 @@ def _check_values(config: Config, where: str) -> None:
         (config.train.log_every < 1, "train.log_every", config.train.log_every, "at least 1"),
         (config.train.eval_every <= 0, "train.eval_every", config.train.eval_every, "a positive number of epochs"),
         (config.data.workers < 0, "data.workers", config.data.workers, "0 or more"),
+        (config.data.repeat < 1, "data.repeat", config.data.repeat, "at least 1"),
+        (not 0 <= config.data.class_uniform <= 1, "data.class_uniform", config.data.class_uniform, "a share in 0..1"),
+        (not 0 < config.augment.cat_max_ratio <= 1, "augment.cat_max_ratio", config.augment.cat_max_ratio, "0..1"),
         (config.schedule.epochs <= 0, "schedule.epochs", config.schedule.epochs, "a positive number"),
         (
             config.schedule.iterations is not None and config.schedule.iterations < 1,

@@ -8,9 +8,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -109,25 +108,45 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """The classes of a data set. `palette[i]` is the RGB colour of class i, `official_ids[i]` its id in raw files."""
+    """The classes of a data set. `palette[i]` is the RGB colour of class i, `official_ids[i]` its id in raw files.
+
+    `categories[i]` is the group that class i belongs to, and `instance_classes` are the names of those whose objects
+    are told apart in instance maps; both empty where the data set's own scores know neither.
+    """
 
     name: str
     class_names: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     official_ids: tuple[int, ...] = ()
     ignore_index: int = IGNORE_INDEX
+    categories: tuple[str, ...] = ()
+    instance_classes: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
 
 
+class DataFile(Protocol):
+    """A file that can be read whole: a Path, or a member of an archive. `str(file)` says where it is."""
+
+    @property
+    def name(self) -> str:
+        """Its last component."""
+        ...
+
+    def read_bytes(self) -> bytes:
+        """Its content. Raises OSError."""
+        ...
+
+
 @dataclass(frozen=True)
 class Sample:
-    """One labelled image: the paths that an adapter found."""
+    """One labelled image, as an adapter found it; `instances` is the map of its instance ids, where there is one."""
 
-    image: Path
-    label: Path
+    image: DataFile
+    label: DataFile
+    instances: DataFile | None = None
 
 
 @dataclass(frozen=True)

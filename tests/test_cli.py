@@ -54,7 +54,7 @@ def test_help_answers_within_300_ms() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        main([command, "--help"])
+        main([*command.split(), "--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
     assert f"usage: fastseg {command}" in text

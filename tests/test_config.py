@@ -293,7 +293,7 @@ def a_table_near_the_schema() -> st.SearchStrategy[dict[Any, Any]]:
     )
     sections = {}
     for section in fields(Config):
-        keys = list(asdict(Config())[section.name]) if section.name not in ("run_dir", "source") else []
+        keys = list(asdict(Config())[section.name]) if section.name not in ("init_from", "run_dir", "source") else []
         table = st.dictionaries(st.sampled_from(keys), anything, max_size=3) if keys else anything
         sections[section.name] = table | anything
     return st.fixed_dictionaries({}, optional=sections)

@@ -121,7 +121,7 @@ def tiny_config(run_dir: Path | str) -> Config:
     config.model.args = {"aux": True, "dropout": 0.1}
     config.data.args = {"count": 4, "height": 32, "width": 64}
     config.data.workers = 0
-    config.data.cache = True
+    config.data.cache = "memory"
     config.augment.crop = (32, 64)
     config.optim.lr = 0.02
     config.schedule.iterations = 20

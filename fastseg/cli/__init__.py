@@ -1,4 +1,4 @@
-"""The `fastseg` command: a table from command to module.
+"""The `fastseg` command: a table from command, of one word or two, to module.
 
 Each module has `SUMMARY`, `add_arguments(parser)` and `run(args) -> exit code`, and imports what is heavy inside `run`,
 so that help and spelling mistakes answer at once.
@@ -69,13 +69,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(arguments: list[str]) -> int:
     name = arguments[0] if arguments else "--help"
     if name.startswith("-"):
-        _overview().parse_args([name])
+        _overview("fastseg", COMMANDS).parse_args([name])
         raise AssertionError("help and version have ended the program")
+    words = 1
+    if name in _groups():
+        words, name = 2, _second_word(name, arguments)
     if name not in COMMANDS:
         raise UnknownNameError(f"unknown command {name!r}; {suggest(name, COMMANDS)}")
     parser = _command_parser(name)
     # intermixed: `key=value` and input files may stand before and after options
-    args, unknown = parser.parse_known_intermixed_args(arguments[1:])
+    args, unknown = parser.parse_known_intermixed_args(arguments[words:])
     if unknown:
         shown = [action for action in parser._actions if action.help != argparse.SUPPRESS]
         options = [option for action in shown for option in action.option_strings if option.startswith("--")]
@@ -83,13 +86,33 @@ def _dispatch(arguments: list[str]) -> int:
     return COMMANDS[name].run(args)
 
 
-def _overview() -> _Parser:
-    table = "\n".join(f"  {name:<9} {module.SUMMARY}" for name, module in COMMANDS.items())
+def _groups() -> set[str]:
+    """The first words of commands of two."""
+    return {first for first, space, _ in (name.partition(" ") for name in COMMANDS) if space}
+
+
+def _second_word(group: str, arguments: list[str]) -> str:
+    """The command of `group` that the arguments name. Without one, help ends the program."""
+    members = {
+        name.removeprefix(f"{group} "): module for name, module in COMMANDS.items() if name.startswith(f"{group} ")
+    }
+    word = arguments[1] if len(arguments) > 1 else "--help"
+    if word.startswith("-"):
+        _overview(f"fastseg {group}", members).parse_args([word])
+        raise AssertionError("help and version have ended the program")
+    if word not in members:
+        raise UnknownNameError(f"unknown command '{group} {word}'; {suggest(word, members)}")
+    return f"{group} {word}"
+
+
+def _overview(program: str, commands: dict[str, ModuleType]) -> _Parser:
+    width = max(map(len, commands))
+    table = "\n".join(f"  {name:<{width}}  {module.SUMMARY}" for name, module in commands.items())
     parser = _Parser(
-        prog="fastseg",
-        usage="fastseg COMMAND ...",
+        prog=program,
+        usage=f"{program} COMMAND ...",
         description="Real-time semantic segmentation: train, evaluate and predict at any image size.",
-        epilog=f"commands:\n{table}\n\n`fastseg COMMAND --help` shows a command's options and examples.",
+        epilog=f"commands:\n{table}\n\n`{program} COMMAND --help` shows a command's options and examples.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

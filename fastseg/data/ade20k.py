@@ -10,9 +10,8 @@ semantic-segmentation-pytorch, where road and skyscraper share a colour.
 
 from __future__ import annotations
 
-import numpy as np
-
 from fastseg.data import listing
+from fastseg.data.coding import Values
 from fastseg.data.dataset import DATASETS, FileDataset, SegDataset
 from fastseg.errors import DataError, suggest
 from fastseg.types import IGNORE_INDEX, DatasetInfo
@@ -69,9 +68,7 @@ ADE20K = DatasetInfo(
 )
 # fmt: on
 
-LUT = np.full(256, FileDataset.INVALID, np.uint8)
-LUT[list(ADE20K.official_ids)] = np.arange(ADE20K.num_classes)
-LUT[[RAW_OTHER, IGNORE_INDEX]] = IGNORE_INDEX
+CODING = Values.of(ADE20K.official_ids, (RAW_OTHER, IGNORE_INDEX), ADE20K.name)
 
 
 @DATASETS.register
@@ -86,4 +83,4 @@ def ade20k(root: str, split: str) -> SegDataset:
         raise DataError(f"ade20k has no split {split!r}; {suggest(split, FOLDERS)}")
     images = listing.require_folder(folder / "images" / FOLDERS[split], ADE20K.name, EXPECTED)
     labels = listing.require_folder(folder / "annotations" / FOLDERS[split], ADE20K.name, EXPECTED)
-    return FileDataset(ADE20K, listing.samples_from_folders(images, labels, image_suffixes=(".jpg",)), LUT)
+    return FileDataset(ADE20K, listing.samples_from_folders(images, labels, image_suffixes=(".jpg",)), CODING)

@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from fastseg.config import AugmentConfig
+from fastseg.data.window import draw_window
 from fastseg.types import IGNORE_INDEX
 
 
@@ -32,35 +33,23 @@ def augment(
 
     cv2.setNumThreads(0)  # one sample, one thread: workers and processes share the cores
     random = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+    window = draw_window(label, config, random, input_scale=input_scale)
     crop_height, crop_width = config.crop
-    height, width = label.shape
-
-    low, high = config.scale
-    scale = input_scale * math.exp(random.uniform(math.log(low), math.log(high)))
-    stretch = math.exp(random.uniform(-1, 1) * math.log1p(config.aspect) / 2)
-    scale_x, scale_y = scale * stretch, scale / stretch
-    angle = math.radians(random.uniform(-config.rotate, config.rotate)) if config.rotate else 0.0
-    flip = random.random() < config.flip
-
-    # the top left corner of the crop in the scaled image; an image smaller than the crop floats inside it
-    spare_x, spare_y = width * scale_x - crop_width, height * scale_y - crop_height
-    left, top = random.uniform(min(0, spare_x), max(0, spare_x)), random.uniform(min(0, spare_y), max(0, spare_y))
-    center_x, center_y = (left + crop_width / 2) / scale_x - 0.5, (top + crop_height / 2) / scale_y - 0.5
 
     # maps pixel centres of the crop to pixel centres of the source: rotate about the window's middle, scale, flip
-    cosine, sine = math.cos(angle), math.sin(angle)
-    a, b = cosine / scale_x * (-1 if flip else 1), -sine / scale_x
-    c, d = sine / scale_y * (-1 if flip else 1), cosine / scale_y
+    cosine, sine, mirror = math.cos(window.angle), math.sin(window.angle), -1 if window.flip else 1
+    a, b = cosine / window.scale_x * mirror, -sine / window.scale_x
+    c, d = sine / window.scale_y * mirror, cosine / window.scale_y
     middle_x, middle_y = (crop_width - 1) / 2, (crop_height - 1) / 2
     matrix = np.array(
         [
-            [a, b, center_x - a * middle_x - b * middle_y],
-            [c, d, center_y - c * middle_x - d * middle_y],
+            [a, b, window.center_x - a * middle_x - b * middle_y],
+            [c, d, window.center_y - c * middle_x - d * middle_y],
         ]
     )
     size = (crop_width, crop_height)
-    if min(scale_x, scale_y) < 0.75:  # sampling every second pixel would alias; average first
-        blur = max(1.0, 1 / scale)
+    if min(window.scale_x, window.scale_y) < 0.75:  # sampling every second pixel would alias; average first
+        blur = max(1.0, 1 / math.sqrt(window.scale_x * window.scale_y))
         image = cv2.GaussianBlur(image, (0, 0), 0.4 * blur)
     image = cv2.warpAffine(
         image, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT,

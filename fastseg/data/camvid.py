@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from fastseg.data import listing
+from fastseg.data.coding import Values
 from fastseg.data.dataset import DATASETS, FileDataset, SegDataset
 from fastseg.errors import DataError, MissingFileError, printable, suggest
 from fastseg.types import IGNORE_INDEX, DatasetInfo
@@ -51,9 +50,7 @@ CAMVID = DatasetInfo(
     official_ids=tuple(range(11)),
 )
 
-LUT = np.full(256, FileDataset.INVALID, np.uint8)
-LUT[: CAMVID.num_classes] = np.arange(CAMVID.num_classes)
-LUT[[RAW_VOID, IGNORE_INDEX]] = IGNORE_INDEX
+CODING = Values.of(range(CAMVID.num_classes), (RAW_VOID, IGNORE_INDEX), CAMVID.name)
 
 
 @DATASETS.register
@@ -73,7 +70,7 @@ def camvid(root: str, split: str) -> SegDataset:
     else:
         labels = listing.require_folder(folder / f"{split}annot", CAMVID.name, EXPECTED)
         samples = listing.samples_from_folders(images, labels, image_suffixes=IMAGE_SUFFIXES)
-    return FileDataset(CAMVID, samples, LUT)
+    return FileDataset(CAMVID, samples, CODING)
 
 
 def _require_split(folder: Path, split: str) -> None:

@@ -12,9 +12,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
-
 from fastseg.data import listing
+from fastseg.data.coding import Values
 from fastseg.data.dataset import DATASETS, FileDataset, SegDataset
 from fastseg.errors import DataError, MissingFileError, printable, suggest
 from fastseg.types import IGNORE_INDEX, DatasetInfo, Sample
@@ -22,6 +21,7 @@ from fastseg.types import IGNORE_INDEX, DatasetInfo, Sample
 SPLITS = ("train", "val")
 EXPECTED = ("leftImg8bit/", "gtFine/")
 IMAGE_ENDING = "_leftImg8bit.png"
+HINT = "data.args.labels says which files hold the labels: labelIds (0-33) or labelTrainIds (0-18 and 255)"
 RAW_IDS = range(34)  # of which 19 are classes; -1, the license plate, is in no label image
 
 CITYSCAPES = DatasetInfo(
@@ -72,18 +72,10 @@ CITYSCAPES = DatasetInfo(
 )
 
 
-def _lut(class_values: tuple[int, ...], ignored: range) -> np.ndarray:
-    lut = np.full(256, FileDataset.INVALID, np.uint8)
-    lut[list(ignored)] = IGNORE_INDEX
-    lut[list(class_values)] = np.arange(len(class_values))
-    lut[IGNORE_INDEX] = IGNORE_INDEX
-    return lut
-
-
 # what stands in the pixels of *_gtFine_<name>.png -> class
-LUTS = {
-    "labelIds": _lut(CITYSCAPES.official_ids, ignored=RAW_IDS),
-    "labelTrainIds": _lut(tuple(range(CITYSCAPES.num_classes)), ignored=range(0)),
+CODINGS = {
+    "labelIds": Values.of(CITYSCAPES.official_ids, RAW_IDS, CITYSCAPES.name, hint=HINT),
+    "labelTrainIds": Values.of(range(CITYSCAPES.num_classes), (IGNORE_INDEX,), CITYSCAPES.name, hint=HINT),
 }
 
 
@@ -96,14 +88,14 @@ def cityscapes(root: str, split: str, labels: str = "labelIds") -> SegDataset:
     without an image.
     """
     folder = listing.require_root(root, CITYSCAPES.name, EXPECTED)
-    if labels not in LUTS:
-        raise DataError(f"cityscapes has no labels {labels!r} (data.args.labels); {suggest(labels, LUTS)}")
+    if labels not in CODINGS:
+        raise DataError(f"cityscapes has no labels {labels!r} (data.args.labels); {suggest(labels, CODINGS)}")
     images = listing.require_folder(folder / "leftImg8bit", CITYSCAPES.name, EXPECTED)
     annotations = listing.require_folder(folder / "gtFine", CITYSCAPES.name, EXPECTED)
     _require_split(images, split)
     listing.require_folder(annotations / split, CITYSCAPES.name, EXPECTED)
     samples = _samples(images / split, annotations / split, f"_gtFine_{labels}.png")
-    return FileDataset(CITYSCAPES, samples, LUTS[labels])
+    return FileDataset(CITYSCAPES, samples, CODINGS[labels])
 
 
 def _require_split(images: Path, split: str) -> None:

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fastseg.data.readers import read_image, read_label
-from fastseg.errors import ConfigError, LabelError
+from fastseg.data.coding import LabelCoding
+from fastseg.data.files import file_identity
+from fastseg.data.readers import read_ids, read_image
+from fastseg.errors import ConfigError, LabelError, printable
 from fastseg.registry import Registry
 from fastseg.types import DatasetInfo, Sample
 
@@ -30,19 +32,25 @@ class SegDataset(ABC):
     def sample_name(self, index: int) -> str:
         """What to call sample `index` in messages and output files."""
 
+    def load_instances(self, index: int) -> np.ndarray | None:
+        """The instance ids of sample `index`, uint16 (H,W) as the data set defines them, or None where it has none."""
+        return None
+
+    def identity(self, index: int) -> str | None:
+        """What changes when `load(index)` would give other arrays: the key of a cache. None: not to be cached."""
+        return None
+
 
 DATASETS: Registry[SegDataset] = Registry("data set")
 
 
 class FileDataset(SegDataset):
-    """Images and label maps on disk. `lut`, uint8 (256,), maps raw label values to classes; `INVALID` refuses one."""
+    """Images and label maps in files; `coding` says what stands in the label files."""
 
-    INVALID = 254
-
-    def __init__(self, info: DatasetInfo, samples: Sequence[Sample], lut: np.ndarray) -> None:
+    def __init__(self, info: DatasetInfo, samples: Sequence[Sample], coding: LabelCoding) -> None:
         self.info = info
         self.samples = list(samples)
-        self.lut = lut
+        self.coding = coding
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -54,27 +62,26 @@ class FileDataset(SegDataset):
         """Raises LabelError for a size that differs from the image's, or values outside the data set."""
         sample = self.samples[index]
         image = read_image(sample.image, apply_exif=False)
-        raw = read_label(sample.label)
-        if raw.shape != image.shape[:2]:
+        label = self.coding.load(sample.label)
+        if label.shape != image.shape[:2]:
             raise LabelError(
-                f"{sample.label} is {raw.shape[1]}x{raw.shape[0]} but its image {sample.image} is "
-                f"{image.shape[1]}x{image.shape[0]}; export both at one size"
+                f"{printable(sample.label)} is {label.shape[1]}x{label.shape[0]} but its image "
+                f"{printable(sample.image)} is {image.shape[1]}x{image.shape[0]}; export both at one size"
                 + (
                     " (the image was rotated by its EXIF tag: save it upright)"
-                    if raw.shape == image.shape[1::-1]
+                    if label.shape == image.shape[1::-1]
                     else ""
                 )
             )
-        label = self.lut[raw]
-        if (label == self.INVALID).any():
-            values, counts = np.unique(raw[label == self.INVALID], return_counts=True)
-            found = ", ".join(f"{v}: {c} px" for v, c in zip(values[:5], counts[:5], strict=True))
-            allowed = [int(v) for v in np.flatnonzero(self.lut != self.INVALID)]
-            raise LabelError(
-                f"{sample.label} has values {{{found}}} that {self.info.name} does not define; "
-                f"allowed are {_ranges(allowed)}. Map the values to classes, or paint them as void"
-            )
         return image, label
+
+    def load_instances(self, index: int) -> np.ndarray | None:
+        file = self.samples[index].instances
+        return None if file is None else read_ids(file)
+
+    def identity(self, index: int) -> str | None:
+        sample = self.samples[index]
+        return f"{file_identity(sample.image)}|{file_identity(sample.label)}|{self.coding.key()}"
 
 
 class ConcatDataset(SegDataset):
@@ -100,6 +107,14 @@ class ConcatDataset(SegDataset):
         part, inner = self._locate(index)
         return part.sample_name(inner)
 
+    def load_instances(self, index: int) -> np.ndarray | None:
+        part, inner = self._locate(index)
+        return part.load_instances(inner)
+
+    def identity(self, index: int) -> str | None:
+        part, inner = self._locate(index)
+        return part.identity(inner)
+
 
 class CachedDataset(SegDataset):
     """Keeps every decoded sample in memory after its first load."""
@@ -119,6 +134,9 @@ class CachedDataset(SegDataset):
 
     def sample_name(self, index: int) -> str:
         return self._dataset.sample_name(index)
+
+    def load_instances(self, index: int) -> np.ndarray | None:
+        return self._dataset.load_instances(index)
 
 
 def build_dataset(
@@ -145,14 +163,3 @@ def build_dataset(
     except TypeError as error:  # a word where the adapter takes a number
         raise ConfigError(f"data set {name!r} cannot take data.args {args}: {error}") from error
     return parts[0] if len(parts) == 1 else ConcatDataset(parts)
-
-
-def _ranges(values: Sequence[int]) -> str:
-    """Sorted integers as runs: 0-18, 255."""
-    runs: list[list[int]] = []
-    for value in values:
-        if runs and value == runs[-1][1] + 1:
-            runs[-1][1] = value
-        else:
-            runs.append([value, value])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)

@@ -14,9 +14,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
-
 from fastseg.data import listing
+from fastseg.data.coding import Values
 from fastseg.data.dataset import DATASETS, FileDataset, SegDataset
 from fastseg.errors import DataError, MissingFileError, printable, suggest
 from fastseg.types import IGNORE_INDEX, DatasetInfo, Sample
@@ -52,14 +51,10 @@ def _info(values: range, class_names: tuple[str, ...]) -> DatasetInfo:
 INFOS = {59: _info(range(1, 60), CLASS_NAMES), 60: _info(range(60), ("background", *CLASS_NAMES))}
 
 
-def _lut(info: DatasetInfo) -> np.ndarray:
-    lut = np.full(256, FileDataset.INVALID, np.uint8)
-    lut[[BACKGROUND, IGNORE_INDEX]] = IGNORE_INDEX
-    lut[list(info.official_ids)] = np.arange(info.num_classes)
-    return lut
-
-
-LUTS = {classes: _lut(info) for classes, info in INFOS.items()}
+CODINGS = {
+    classes: Values.of(info.official_ids, {BACKGROUND, IGNORE_INDEX} - set(info.official_ids), NAME)
+    for classes, info in INFOS.items()
+}
 
 
 @DATASETS.register
@@ -77,7 +72,7 @@ def pascal_context(root: str, split: str, classes: int = 59, labels: str = "Segm
     maps = listing.require_folder(folder / labels, NAME, EXPECTED)
     lists = listing.require_folder(folder / LISTS, NAME, EXPECTED)
     _require_split(lists, split)
-    return FileDataset(INFOS[classes], _samples(lists / f"{split}.txt", images, maps), LUTS[classes])
+    return FileDataset(INFOS[classes], _samples(lists / f"{split}.txt", images, maps), CODINGS[classes])
 
 
 def _require_split(lists: Path, split: str) -> None:
@@ -102,9 +97,9 @@ def _samples(list_file: Path, images: Path, maps: Path) -> list[Sample]:
                 f"{printable(list_file)} line {number} has {len(columns)} columns ({printable(', '.join(columns))}); "
                 "allowed is the name of one image, without suffix, such as 2008_000002"
             )
-        sample = Sample(images / f"{columns[0]}.jpg", maps / f"{columns[0]}.png")
-        missing += [f"line {number}: {path}" for path in (sample.image, sample.label) if not os.path.isfile(path)]
-        samples.append(sample)
+        image, label = images / f"{columns[0]}.jpg", maps / f"{columns[0]}.png"
+        missing += [f"line {number}: {path}" for path in (image, label) if not os.path.isfile(path)]
+        samples.append(Sample(image, label))
     if not samples:
         raise DataError(f"0 samples found in {printable(list_file)}: it has no line that names an image")
     if missing:

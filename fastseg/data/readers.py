@@ -32,6 +32,7 @@ from PIL import Image
 from PIL.Image import Transpose
 
 from fastseg.errors import FastsegError, ImageReadError, LabelError, MissingFileError, printable
+from fastseg.types import DataFile
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 100_000_000
@@ -55,7 +56,7 @@ logger = logging.getLogger(__name__)
 _noted: set[str] = set()
 
 
-def read_image(source: Path | str | bytes, *, apply_exif: bool = True, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_image(source: DataFile | str | bytes, *, apply_exif: bool = True, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """The image in a file (Path, str) or in memory (the file's bytes) -> uint8 (H,W,3) RGB.
 
     With `apply_exif` H and W are those a person sees; without it the pixels are as stored. Raises MissingFileError
@@ -66,12 +67,31 @@ def read_image(source: Path | str | bytes, *, apply_exif: bool = True, max_pixel
         return _to_rgb(_decode(data, name, max_pixels, apply_exif=apply_exif), name)
 
 
-def read_label(source: Path | str | bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_label(source: DataFile | str | bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """A label map, in a file or in its bytes -> uint8 (H,W): the stored values, palette indices for a palette image.
 
     1-bit maps give 0 and 1. EXIF orientation is not applied. Raises LabelError for colour or alpha (a painted mask
     holds colours, not classes) and for values outside 0..255, otherwise as `read_image`.
     """
+    values, name = _read_numbers(source, max_pixels)
+    if values.size and (int(values.min()) < 0 or int(values.max()) > 255):
+        raise LabelError(
+            f"{name} has label values {int(values.min())}..{int(values.max())}; allowed are 0..255. "
+            "If these are instance ids, use the file of class ids instead"
+        )
+    return np.array(values, dtype=np.uint8)
+
+
+def read_ids(source: DataFile | str | bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """A map of ids up to 65,535, such as those of instances -> uint16 (H,W), otherwise as `read_label`."""
+    values, name = _read_numbers(source, max_pixels)
+    if values.size and (int(values.min()) < 0 or int(values.max()) > 65535):
+        raise LabelError(f"{name} has ids {int(values.min())}..{int(values.max())}; allowed are 0..65535")
+    return np.array(values, dtype=np.uint16)
+
+
+def _read_numbers(source: DataFile | str | bytes, max_pixels: int) -> tuple[np.ndarray, str]:
+    """The numbers in a map's one channel, of whatever integer type, and what to call the map in messages."""
     data, name = _load_bytes(source, max_pixels)
     with _reading(name, len(data)):
         image = _decode(data, name, max_pixels, apply_exif=False)
@@ -82,13 +102,30 @@ def read_label(source: Path | str | bytes, *, max_pixels: int = MAX_PIXELS) -> n
                 f"{name} is a {kind} (mode {image.mode}); a label map has one channel of class values: "
                 "save class ids as 8-bit grey or palette PNG (a colour rendering is not a label)"
             )
-        values = np.asarray(image)
-        if values.size and (int(values.min()) < 0 or int(values.max()) > 255):
-            raise LabelError(
-                f"{name} has label values {int(values.min())}..{int(values.max())}; allowed are 0..255. "
-                "If these are instance ids, use the file of class ids instead"
-            )
-        return np.array(values, dtype=np.uint8)
+        return np.asarray(image), name
+
+
+def read_colour_label(source: DataFile | str | bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """A label map painted in colours, in a file or in its bytes -> uint8 (H,W,3) RGB, exactly as stored.
+
+    A palette image gives its palette's colours, a grey one its value three times. EXIF orientation is not applied.
+    Raises LabelError for JPEG, which changes colours, and for partly transparent pixels, otherwise as `read_image`.
+    """
+    data, name = _load_bytes(source, max_pixels)
+    with _reading(name, len(data)):
+        image = _decode(data, name, max_pixels, apply_exif=False)
+        if image.format in ("JPEG", "MPO"):
+            raise LabelError(f"{name} is a JPEG, which changes colours near edges; a colour mask has to be a PNG")
+        if "transparency" in image.info or image.mode in ("LA", "PA", "RGBA", "La", "RGBa"):
+            pixels = np.array(image.convert("RGBA"))
+            if (pixels[..., 3] != 255).any():
+                raise LabelError(
+                    f"{name} has transparent pixels, whose colour is not defined; save the mask without transparency"
+                )
+            return np.ascontiguousarray(pixels[..., :3])
+        if image.mode not in ("1", "L", "P", "RGB"):
+            raise LabelError(f"{name} has mode {image.mode}; a colour mask is an 8-bit RGB or palette PNG")
+        return np.array(image.convert("RGB"))
 
 
 def image_from(source: Path | str | bytes | Image.Image | np.ndarray, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -148,10 +185,12 @@ def _nearest_parent(path: Path) -> Path:
     return Path(path.anchor or ".")
 
 
-def _load_bytes(source: Path | str | bytes, max_pixels: int) -> tuple[bytes, str]:
+def _load_bytes(source: DataFile | str | bytes, max_pixels: int) -> tuple[bytes, str]:
     """The file's bytes, and what to call it in messages."""
     if isinstance(source, bytes):
         return source, "the image in memory"
+    if not isinstance(source, Path | str):  # a member of an archive, which checks itself
+        return source.read_bytes(), printable(source)
     path = Path(source)
     name = printable(path)
     status = check_exists(path)

@@ -29,7 +29,8 @@ FREE_KEYS = (
     "source",
     "data.root",
     "data.workers",
-    "data.cache",
+    "data.cache",  # and data.cache_dir
+    "init_from",
     "train.log_every",
     "train.checkpoint_every",
 )

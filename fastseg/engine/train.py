@@ -79,7 +79,7 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
         # data
         train_data = build.build_split(config, config.data.train_split)
         val_data = build.build_split(config, config.data.val_split)
-        if config.data.cache:
+        if config.data.cache == "memory":
             train_data, val_data = CachedDataset(train_data), CachedDataset(val_data)
         info = build.weights_info(config, train_data.info)
         batch_size = build.split_batch(config, procs)

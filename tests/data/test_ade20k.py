@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastseg.data.ade20k import ADE20K, LUT, ade20k
-from fastseg.data.dataset import DATASETS, FileDataset, build_dataset
+from fastseg.data.ade20k import ADE20K, CODING, ade20k
+from fastseg.data.coding import INVALID
+from fastseg.data.dataset import DATASETS, build_dataset
 from fastseg.errors import DataError, LabelError, MissingFileError
 from fastseg.types import IGNORE_INDEX
 
@@ -72,9 +73,9 @@ def test_an_image_and_its_classes_are_loaded(root: Path) -> None:
 
 
 def test_every_raw_value_is_a_class_or_ignored_or_refused() -> None:
-    assert LUT[1:151].tolist() == list(range(150))
-    assert LUT[[0, 255]].tolist() == [IGNORE_INDEX, IGNORE_INDEX]
-    assert (LUT[151:255] == FileDataset.INVALID).all()
+    assert CODING.table[1:151].tolist() == list(range(150))
+    assert CODING.table[[0, 255]].tolist() == [IGNORE_INDEX, IGNORE_INDEX]
+    assert (CODING.table[151:255] == INVALID).all()
 
 
 def test_another_value_is_refused_with_its_file(root: Path) -> None:

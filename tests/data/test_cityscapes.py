@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fastseg.data.cityscapes import CITYSCAPES, LUTS, cityscapes
+from fastseg.data.cityscapes import CITYSCAPES, CODINGS, cityscapes
+from fastseg.data.coding import INVALID
 from fastseg.data.dataset import DATASETS, FileDataset, build_dataset
 from fastseg.errors import DataError, LabelError, MissingFileError
 from fastseg.types import IGNORE_INDEX
@@ -66,7 +67,7 @@ def test_samples_are_found_city_by_city_in_order(root: Path) -> None:
     assert isinstance(dataset, FileDataset)
     for sample in dataset.samples:
         assert sample.label.name == sample.image.name.replace("_leftImg8bit", "_gtFine_labelIds")
-        assert sample.label.parent.name == sample.image.parent.name
+        assert Path(str(sample.label)).parent.name == Path(str(sample.image)).parent.name
 
 
 def test_splits_join_with_a_plus(root: Path) -> None:
@@ -83,18 +84,18 @@ def test_an_image_and_its_classes_are_loaded(root: Path) -> None:
 @pytest.mark.parametrize("raw", range(256))
 def test_every_official_id_is_a_class_or_void_or_refused(raw: int) -> None:
     if raw in CITYSCAPES.official_ids:
-        assert LUTS["labelIds"][raw] == CITYSCAPES.official_ids.index(raw)
+        assert CODINGS["labelIds"].table[raw] == CITYSCAPES.official_ids.index(raw)
     elif raw < 34 or raw == IGNORE_INDEX:
-        assert LUTS["labelIds"][raw] == IGNORE_INDEX
+        assert CODINGS["labelIds"].table[raw] == IGNORE_INDEX
     else:
-        assert LUTS["labelIds"][raw] == FileDataset.INVALID
+        assert CODINGS["labelIds"].table[raw] == INVALID
 
 
 def test_train_ids_are_the_classes_themselves() -> None:
-    lut = LUTS["labelTrainIds"]
+    lut = CODINGS["labelTrainIds"].table
     assert lut[:19].tolist() == list(range(19))
     assert lut[255] == IGNORE_INDEX
-    assert (lut[19:255] == FileDataset.INVALID).all()
+    assert (lut[19:255] == INVALID).all()
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -107,7 +108,7 @@ def test_both_kinds_of_label_files_give_the_same_classes(root: Path, raw: list[i
     for name in ("munster_000000_000019", "munster_000001_000019"):
         save(label_file(root, name), ids)
         save(label_file(root, name, "labelTrainIds"), train_ids)
-    loaded = [cityscapes(str(root), "val", labels=kind).load(0)[1] for kind in LUTS]
+    loaded = [cityscapes(str(root), "val", labels=kind).load(0)[1] for kind in CODINGS]
     assert np.array_equal(loaded[0], loaded[1])
     assert np.array_equal(loaded[0], train_ids)
 
@@ -155,7 +156,9 @@ def test_any_split_is_read_from_inside_the_root_or_refused(root: Path, split: st
     else:
         assert isinstance(dataset, FileDataset)
         assert split in ("train", "val")
-        assert all(root in path.parents for sample in dataset.samples for path in (sample.image, sample.label))
+        assert all(
+            root in Path(str(file)).parents for sample in dataset.samples for file in (sample.image, sample.label)
+        )
 
 
 def test_the_test_split_has_no_public_labels(root: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fastseg.data.coding import Values
 from fastseg.data.dataset import (
     DATASETS,
     CachedDataset,
@@ -21,15 +22,14 @@ from fastseg.errors import ConfigError, LabelError, UnknownNameError
 from fastseg.types import DatasetInfo, Sample
 
 INFO = DatasetInfo("farm", ("field", "barn"), ((0, 99, 0), (99, 0, 0)), official_ids=(1, 7))
-LUT = np.full(256, FileDataset.INVALID, np.uint8)
-LUT[[1, 7, 0]] = (0, 1, 255)
+CODING = Values.of((1, 7), (0,), "farm")
 
 
 def write(folder: Path, raw: np.ndarray, *, size: tuple[int, int] = (4, 3), stem: str = "a") -> Sample:
-    sample = Sample(folder / f"{stem}.png", folder / f"{stem}_label.png")
-    Image.new("RGB", size, (10, 20, 30)).save(sample.image)
-    Image.fromarray(raw).save(sample.label)
-    return sample
+    image, label = folder / f"{stem}.png", folder / f"{stem}_label.png"
+    Image.new("RGB", size, (10, 20, 30)).save(image)
+    Image.fromarray(raw).save(label)
+    return Sample(image, label)
 
 
 def raw_label(*values: int) -> np.ndarray:
@@ -37,7 +37,7 @@ def raw_label(*values: int) -> np.ndarray:
 
 
 def test_raw_values_become_classes_through_the_table(tmp_path: Path) -> None:
-    dataset = FileDataset(INFO, [write(tmp_path, raw_label(1, 7, 0))], LUT)
+    dataset = FileDataset(INFO, [write(tmp_path, raw_label(1, 7, 0))], CODING)
     image, label = dataset.load(0)
     assert (len(dataset), dataset.sample_name(0)) == (1, "a.png")
     assert image.shape == (3, 4, 3)
@@ -47,13 +47,13 @@ def test_raw_values_become_classes_through_the_table(tmp_path: Path) -> None:
 
 
 def test_an_undefined_value_names_file_values_counts_and_what_is_allowed(tmp_path: Path) -> None:
-    dataset = FileDataset(INFO, [write(tmp_path, raw_label(1, 1, 9, 200))], LUT)
+    dataset = FileDataset(INFO, [write(tmp_path, raw_label(1, 1, 9, 200))], CODING)
     with pytest.raises(LabelError, match=r"a_label\.png has values \{9: 3 px, 200: 3 px\} that farm .*are 0-1, 7\."):
         dataset.load(0)
 
 
 def test_a_label_of_another_size_names_both_files_and_sizes(tmp_path: Path) -> None:
-    dataset = FileDataset(INFO, [write(tmp_path, raw_label(1), size=(8, 6))], LUT)
+    dataset = FileDataset(INFO, [write(tmp_path, raw_label(1), size=(8, 6))], CODING)
     with pytest.raises(
         LabelError, match=r"a_label\.png is 4x3 but its image .*a\.png is 8x6; export both at one size$"
     ):
@@ -61,7 +61,7 @@ def test_a_label_of_another_size_names_both_files_and_sizes(tmp_path: Path) -> N
 
 
 def test_a_turned_image_is_recognised_as_such(tmp_path: Path) -> None:
-    dataset = FileDataset(INFO, [write(tmp_path, raw_label(1), size=(3, 4))], LUT)
+    dataset = FileDataset(INFO, [write(tmp_path, raw_label(1), size=(3, 4))], CODING)
     with pytest.raises(LabelError, match="rotated by its EXIF tag: save it upright"):
         dataset.load(0)
 

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from fastseg.data.coding import INVALID
 from fastseg.data.dataset import DATASETS, FileDataset, build_dataset
-from fastseg.data.pascal_context import INFOS, LISTS, LUTS, pascal_context
+from fastseg.data.pascal_context import CODINGS, INFOS, LISTS, pascal_context
 from fastseg.errors import DataError, LabelError, MissingFileError
 from fastseg.types import IGNORE_INDEX
 
@@ -86,8 +87,8 @@ def test_the_background_is_ignored_with_59_classes_and_the_first_with_60(root: P
 
 @pytest.mark.parametrize("classes", [59, 60])
 def test_every_other_value_is_refused_but_255(classes: int) -> None:
-    assert (LUTS[classes][60:255] == FileDataset.INVALID).all()
-    assert LUTS[classes][255] == IGNORE_INDEX
+    assert (CODINGS[classes].table[60:255] == INVALID).all()
+    assert CODINGS[classes].table[255] == IGNORE_INDEX
 
 
 @pytest.mark.parametrize("classes", [59, 60])

@@ -61,6 +61,17 @@ def test_every_command_has_help_with_examples(command: str, capsys: pytest.Captu
     assert f"  fastseg {command}" in text.split("examples:")[1]
 
 
+@pytest.mark.parametrize("arguments", [["data"], ["data", "--help"]])
+def test_a_group_of_commands_lists_its_members_only(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert "usage: fastseg data COMMAND" in text
+    listed = [line.split()[0] for line in text.split("commands:\n")[1].split("\n\n")[0].splitlines()]
+    assert listed == ["inspect", "check", "show"]
+
+
 def test_version_is_the_packages_version(capsys: pytest.CaptureFixture[str]) -> None:
     from fastseg.version import __version__
 
@@ -76,6 +87,8 @@ def test_version_is_the_packages_version(capsys: pytest.CaptureFixture[str]) -> 
         (["evaluate"], ["'evaluate'", "eval"]),
         (["predict", "a.jpg", "--ouput", "x"], ["--ouput", "--out"]),
         (["train"], ["CONFIG", "fastseg train --help"]),
+        (["data", "chekc"], ["'data chekc'", "did you mean 'check'"]),
+        (["data", "check", "--splitt", "x"], ["fastseg data check", "--splits"]),
         (["train", "no_such.yaml"], ["no_such.yaml", "does not exist"]),
         (["train", "optim.lr=1"], ["first argument is the configuration file"]),
         (["models", "fast_scn"], ["fast_scn", "did you mean 'fast_scnn'"]),

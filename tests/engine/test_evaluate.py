@@ -35,13 +35,13 @@ class Toy(SegDataset):
     info = INFO
 
     def __init__(self, size: int, bad: int | None = None) -> None:
-        self.size = size
+        self.count = size
         self.bad = bad
         self.loaded: list[int] = []
         self.threads: set[int] = set()
 
     def __len__(self) -> int:
-        return self.size
+        return self.count
 
     def load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         self.loaded.append(index)

@@ -189,12 +189,12 @@ def renamed(index: int, name: str, info: DatasetInfo = WITH_VOID) -> DatasetInfo
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (RedIsTheClass(renamed(11, "dog")), "predicts 12 classes and camvid has 11"),
+        (RedIsTheClass(renamed(11, "dog")), "predicts 12 classes and camvid11_480 has 11"),
         (RedIsTheClass(renamed(0, "heaven")), "class 0 is 'heaven' to the model and 'sky' in camvid"),
         (RedIsTheClass(renamed(3, "tree", CAMVID)), "class 3 is 'tree' to the model and 'road' in camvid"),
-        (RedIsTheClass(None, 12), "predicts 12 classes and camvid has 11"),
-        (RedIsTheClass(None, 10), "predicts 10 classes and camvid has 11"),
-        (RedIsTheClass(replace(WITH_VOID, name="unnamed")), "predicts 12 classes and camvid has 11"),
+        (RedIsTheClass(None, 12), "predicts 12 classes and camvid11_480 has 11"),
+        (RedIsTheClass(None, 10), "predicts 10 classes and camvid11_480 has 11"),
+        (RedIsTheClass(replace(WITH_VOID, name="unnamed")), "predicts 12 classes and camvid11_480 has 11"),
     ],
     ids=range(6),
 )

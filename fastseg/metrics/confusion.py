@@ -1,99 +1,17 @@
-"""Scores from one integer matrix: exact counts, which add up over images, processes and machines."""
+"""Counting pixels: ground truth against prediction."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from fastseg.errors import DataError, LabelError, UnknownNameError, suggest
+from fastseg.metrics.scores import NAN, PROTOCOLS, NamedIoU, Scores, mean
 from fastseg.types import IGNORE_INDEX
-
-# How often a pixel of void ground truth counts as a false positive of the class predicted there
-PROTOCOLS = {
-    "void_ignored": 0,  # cityscapesScripts
-    "camvid_authors": 1,  # the evaluation of ENet's and ESPNet's authors on CamVid
-}
-NAN = float("nan")
-
-
-@dataclass(frozen=True)
-class BoundaryF:
-    """Boundary F-scores, fractions 0..1: what they are is told in `fastseg.engine.boundary_score`.
-
-    `per_class[i][k]` is that of class k within `thresholds[i]` pixels, NaN when no image shows the class; `means[i]` is
-    the mean over classes without NaN.
-    """
-
-    thresholds: tuple[float, ...]
-    per_class: tuple[tuple[float, ...], ...]
-    means: tuple[float, ...]
-
-    @classmethod
-    def of_classes(cls, thresholds: Sequence[float], per_class: Sequence[Sequence[float]]) -> BoundaryF:
-        """From the scores of the classes, which it averages."""
-        return cls(tuple(thresholds), tuple(map(tuple, per_class)), tuple(map(_mean, per_class)))
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What an evaluation found. Every score is a fraction 0..1; NaN stands for a class that nothing was seen of.
-
-    `iou` is TP / (TP + FP + FN) per class, `accuracy` TP / (TP + FN); their means leave NaN out. `pixel_accuracy` is
-    over the labelled pixels, which are `pixels - void_pixels`. `protocol` says what counts on void ground truth.
-    `boundary_f`, where it was asked for, knows one protocol only: void never counts.
-    """
-
-    class_names: tuple[str, ...]
-    iou: tuple[float, ...]
-    accuracy: tuple[float, ...]
-    miou: float
-    mean_accuracy: float
-    pixel_accuracy: float
-    pixels: int
-    void_pixels: int
-    protocol: str
-    boundary_f: BoundaryF | None = None
-
-    @property
-    def absent(self) -> tuple[str, ...]:
-        """Classes in neither ground truth nor prediction, which the mean IoU leaves out."""
-        return tuple(name for name, iou in zip(self.class_names, self.iou, strict=True) if math.isnan(iou))
-
-    def to_dict(self) -> dict[str, object]:
-        """For JSON: fractions, and None where a score does not exist. `boundary_f` is there when it was asked for."""
-        content = asdict(self)
-        if self.boundary_f is None:
-            del content["boundary_f"]
-        return {key: _for_json(value) for key, value in content.items()}
-
-    def table(self) -> str:
-        """Aligned text: the scores in percent per class, then the means, the protocol and the absent classes."""
-        boundary = self.boundary_f or BoundaryF((), (), ())
-        columns = [("IoU %", (*self.iou, self.miou)), ("acc %", (*self.accuracy, self.mean_accuracy))]
-        for threshold, scores, mean in zip(boundary.thresholds, boundary.per_class, boundary.means, strict=True):
-            columns.append((f"F {threshold:g}px", (*scores, mean)))
-        names = ["class", *self.class_names, "mean"]
-        width = max(map(len, names))
-        lines = [f"{name:<{width}}" for name in names]
-        for title, values in columns:
-            cells = [title, *map(_percent, values)]
-            lines = [f"{line}  {cell:>{max(6, len(title))}}" for line, cell in zip(lines, cells, strict=True)]
-        rule = "-" * len(lines[0])
-        lines[1:1] = [rule]
-        lines[-1:-1] = [rule]
-        counted = len(self.class_names) - len(self.absent)
-        lines.append(f"pixel accuracy {_percent(self.pixel_accuracy).strip()} % of {self.pixels - self.void_pixels} px")
-        lines.append(f"mean IoU over {counted} of {len(self.class_names)} classes, protocol {self.protocol}")
-        if boundary.thresholds:
-            lines.append("F: boundary F-score in %, mean over the images that show the class; void does not count")
-        if self.absent:
-            lines.append(f"absent from labels and predictions: {', '.join(self.absent)}")
-        return "\n".join(lines)
 
 
 class ConfusionMatrix:
@@ -157,34 +75,60 @@ class ConfusionMatrix:
         self.counts = sum_over_ranks(self.counts)
         return self
 
-    def scores(self, class_names: Sequence[str], protocol: str = "void_ignored") -> Scores:
-        """Scores per class and their means.
+    def scores(
+        self, class_names: Sequence[str], protocol: str = "void_ignored", categories: Sequence[str] = ()
+    ) -> Scores:
+        """Scores per class and their means, and per category where `categories` names that of each class.
 
         `protocol`: 'void_ignored' (cityscapesScripts) leaves void ground truth out; 'camvid_authors' (ENet, ESPNet)
-        counts what is predicted there as false positives of the predicted class. Raises UnknownNameError for another
-        protocol, DataError unless there is one name per class.
+        counts what is predicted there as false positives of the predicted class; 'scene_parsing' (ADE20K) leaves void
+        out, and counts classes that nothing was seen of as 0 in the mean IoU. Raises UnknownNameError for another
+        protocol, DataError unless there is one name, and one category, per class.
         """
         check_protocol(protocol)
         K = self.num_classes
-        if len(class_names) != K:
-            raise DataError(f"{len(class_names)} class names for a confusion matrix of {K} classes; give one per class")
+        for given, kind in ((class_names, "class names"), (categories or class_names, "categories")):
+            if len(given) != K:
+                raise DataError(f"{len(given)} {kind} for a confusion matrix of {K} classes; give one per class")
+        iou = self._iou([[k] for k in range(K)], protocol)
         *rows, void = self.counts.tolist()  # Python integers: divided once, rounded once
         labelled = [sum(row) for row in rows]
         correct = [rows[k][k] for k in range(K)]
-        predicted = [sum(row[k] for row in rows) + PROTOCOLS[protocol] * void[k] for k in range(K)]
-        iou = [_ratio(correct[k], labelled[k] + predicted[k] - correct[k]) for k in range(K)]
         accuracy = [_ratio(correct[k], labelled[k]) for k in range(K)]
+        every = [0.0 if math.isnan(each) else each for each in iou]
         return Scores(
             class_names=tuple(class_names),
             iou=tuple(iou),
             accuracy=tuple(accuracy),
-            miou=_mean(iou),
-            mean_accuracy=_mean(accuracy),
+            miou=mean(every if PROTOCOLS[protocol].absent_counts else iou),
+            mean_accuracy=mean(accuracy),
             pixel_accuracy=_ratio(sum(correct), sum(labelled)),
             pixels=sum(labelled) + sum(void),
             void_pixels=sum(void),
             protocol=protocol,
+            categories=self._categories(categories, protocol) if categories else None,
         )
+
+    def false_positives(self, group: Sequence[int]) -> int:
+        """Pixels labelled as none of the classes of `group` and predicted as one of them; void does not count."""
+        others = [k for k in range(self.num_classes) if k not in group]
+        return int(self.counts[others][:, list(group)].sum())
+
+    def _categories(self, categories: Sequence[str], protocol: str) -> NamedIoU:
+        """One class taken for another of its category is right."""
+        names = tuple(dict.fromkeys(categories))
+        groups = [[k for k, category in enumerate(categories) if category == name] for name in names]
+        return NamedIoU.of(names, self._iou(groups, protocol))
+
+    def _iou(self, groups: Sequence[Sequence[int]], protocol: str) -> list[float]:
+        """TP / (TP + FN + FP) of groups of classes, each seen as one class."""
+        found = []
+        for group in groups:
+            labelled = int(self.counts[list(group)].sum())
+            true_positives = int(self.counts[list(group)][:, list(group)].sum())
+            void = int(self.counts[-1, list(group)].sum()) if PROTOCOLS[protocol].void_counts else 0
+            found.append(_ratio(true_positives, labelled + self.false_positives(group) + void))
+        return found
 
     def _as_byte(self, values: Tensor, name: str = "") -> Tensor:
         """Values as 0..255. Outside: predictions become 255, which is no class; labels (`name` given) are an error."""
@@ -224,21 +168,3 @@ def sum_over_ranks(values: Tensor) -> Tensor:
 
 def _ratio(numerator: int, denominator: int) -> float:
     return numerator / denominator if denominator else NAN
-
-
-def _mean(values: Sequence[float]) -> float:
-    present = [value for value in values if not math.isnan(value)]
-    return math.fsum(present) / len(present) if present else NAN
-
-
-def _for_json(value: object) -> object:
-    """Tuples as lists, and None for NaN, which JSON does not know; all through."""
-    if isinstance(value, dict):
-        return {key: _for_json(item) for key, item in value.items()}
-    if isinstance(value, tuple):
-        return [_for_json(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _percent(fraction: float) -> str:
-    return f"{'-':>6}" if math.isnan(fraction) else f"{100 * fraction:6.2f}"

@@ -3,6 +3,9 @@
 root/images/{training,validation}/*.jpg
 root/annotations/{training,validation}/*.png: 0 is everything else and ignored, 1..150 are the classes
 
+root is the folder ADEChallengeData2016, which ADEChallengeData2016.zip holds. The full data set (ADE20K_2021_17_01, or
+ADE20K_2016_07_26) has other classes in other files and is refused.
+
 Source: Zhou et al., "Semantic Understanding of Scenes through the ADE20K Dataset", arXiv 1608.05442; names (the first
 of each class's synonyms) and colours are those of objectInfo150.txt and color150.mat in CSAILVision's
 semantic-segmentation-pytorch, where road and skyscraper share a colour.
@@ -10,15 +13,18 @@ semantic-segmentation-pytorch, where road and skyscraper share a colour.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from fastseg.data import listing
 from fastseg.data.coding import Values
 from fastseg.data.dataset import DATASETS, FileDataset, SegDataset
-from fastseg.errors import DataError, suggest
+from fastseg.errors import DataError, printable, suggest
 from fastseg.types import IGNORE_INDEX, DatasetInfo
 
 FOLDERS = {"train": "training", "val": "validation"}
 EXPECTED = tuple(f"{kind}/{folder}/" for folder in FOLDERS.values() for kind in ("images", "annotations"))
 RAW_OTHER = 0
+TEST = ("test", "testing")
 
 # fmt: off
 ADE20K = DatasetInfo(
@@ -76,11 +82,30 @@ def ade20k(root: str, split: str) -> SegDataset:
     """ADE20K below `root`, the folder ADEChallengeData2016 of the release; `split` is 'train' or 'val'.
 
     Raises MissingFileError for a root or folder that does not exist and for images and labels without a partner,
-    DataError for an unknown split and for folders without a pair.
+    DataError for the full data set, an unknown split, the test split, whose labels are not public, and for folders
+    without a pair.
     """
     folder = listing.require_root(root, ADE20K.name, EXPECTED)
+    if split in TEST:
+        raise DataError(
+            "the labels of ade20k's test images are not public (release_test/testing holds images alone); score on "
+            "val, or label the images with `fastseg predict` for the benchmark's server"
+        )
     if split not in FOLDERS:
         raise DataError(f"ade20k has no split {split!r}; {suggest(split, FOLDERS)}")
+    _refuse_full(folder)
     images = listing.require_folder(folder / "images" / FOLDERS[split], ADE20K.name, EXPECTED)
     labels = listing.require_folder(folder / "annotations" / FOLDERS[split], ADE20K.name, EXPECTED)
     return FileDataset(ADE20K, listing.samples_from_folders(images, labels, image_suffixes=(".jpg",)), CODING)
+
+
+def _refuse_full(folder: Path) -> None:
+    """Raises DataError for the full data set: thousands of classes, in files *_seg.png beside the images."""
+    marks = ("ADE20K_2021_17_01", "images/ADE", "index_ade20k.pkl", "index_ade20k.mat", "images/training/a")
+    found = next((folder / mark for mark in marks if (folder / mark).exists()), None)
+    if found is not None and not (folder / "annotations").is_dir():
+        raise DataError(
+            f"{printable(found)} belongs to the full ADE20K, whose labels (*_seg.png) are not the benchmark's 150 "
+            "classes; fetch ADEChallengeData2016.zip (scene parsing, http://sceneparsing.csail.mit.edu) and set "
+            "data.root to the folder ADEChallengeData2016 in it"
+        )

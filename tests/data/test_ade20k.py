@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from trees.ade20k import CLASSES, write_ade20k, write_full, write_test_release
 
 from fastseg.data.ade20k import ADE20K, CODING, ade20k
 from fastseg.data.coding import INVALID
@@ -98,7 +99,7 @@ def test_a_missing_folder_is_named_with_what_is_beside_it(root: Path, kind: str)
         ade20k(str(root), "val")
 
 
-@pytest.mark.parametrize("split", ["training", "validation", "test", "", "../train"])
+@pytest.mark.parametrize("split", ["training", "validation", "tets", "", "../train"])
 def test_another_split_offers_the_known_ones(root: Path, split: str) -> None:
     with pytest.raises(DataError, match=r"ade20k has no split .*allowed: train, val"):
         ade20k(str(root), split)
@@ -108,6 +109,43 @@ def test_an_image_without_label_is_named(root: Path) -> None:
     (root / "annotations/training/ADE_train_00000002.png").unlink()
     with pytest.raises(MissingFileError, match=r"1 of 2 files have no label .*annotations/training: .*train_00000002"):
         ade20k(str(root), "train")
+
+
+def test_the_layout_of_the_release_gives_the_classes_of_its_pictures(tmp_path: Path) -> None:
+    dataset = ade20k(str(write_ade20k(tmp_path)), "train")
+    names = {
+        "ignored" if value == IGNORE_INDEX else ADE20K.class_names[value]
+        for index in range(len(dataset))
+        for value in np.unique(dataset.load(index)[1])
+    }
+    assert {"ignored", "road", "sky"} <= names <= {"ignored", *CLASSES.values()}
+    assert dataset.load(0)[1].shape == (33, 47)
+
+
+def test_a_grey_image_of_an_odd_size_is_read(root: Path) -> None:
+    """Some of the release's photographs are grey JPEG files."""
+    Image.fromarray(np.full((5, 7), 90, np.uint8)).save(root / "images/validation/ADE_val_00000001.jpg")
+    save(root / "annotations/validation/ADE_val_00000001.png", np.full((5, 7), 1, np.uint8))
+    image, label = ade20k(str(root), "val").load(0)
+    assert (image.shape, label.shape) == ((5, 7, 3), (5, 7))
+
+
+@pytest.mark.parametrize("split", ["test", "testing"])
+def test_the_test_images_have_no_labels(tmp_path: Path, split: str) -> None:
+    with pytest.raises(DataError, match=r"labels of ade20k's test images are not public .*score on val"):
+        ade20k(str(write_test_release(tmp_path)), split)
+
+
+@pytest.mark.parametrize("year", [2021, 2016])
+def test_the_full_data_set_is_refused_and_the_right_archive_named(tmp_path: Path, year: int) -> None:
+    with pytest.raises(DataError, match=r"belongs to the full ADE20K, .*fetch ADEChallengeData2016\.zip"):
+        ade20k(str(write_full(tmp_path, year=year)), "train")
+
+
+def test_the_folder_above_the_full_data_set_is_recognised_too(tmp_path: Path) -> None:
+    write_full(tmp_path / "ADE20K_2021_17_01")
+    with pytest.raises(DataError, match=r"ADE20K_2021_17_01 belongs to the full ADE20K"):
+        ade20k(str(tmp_path), "val")
 
 
 def test_the_real_data_set_has_its_published_sizes_and_a_sky_over_the_floor() -> None:

@@ -1,4 +1,4 @@
-"""CamVid in SegNet's layout, on folders made here; the real data set is read when it is present."""
+"""CamVid in its variants, on folders made here; the real data set, in SegNet's layout, is read when it is present."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from trees.camvid import FRAMES as TREE
+from trees.camvid import PACKINGS, frame, painted, save, segnet_values, write_original, write_segnet
 
-from fastseg.data.camvid import CAMVID, CODING, camvid
+from fastseg.data.camvid import CAMVID, FRAMES, camvid, camvid11_480, camvid11_960, camvid32, segnet_split
+from fastseg.data.camvid_colours import BLENDED, ELEVEN, LABELS, segnet
 from fastseg.data.coding import INVALID
-from fastseg.data.dataset import DATASETS, FileDataset, build_dataset
+from fastseg.data.dataset import DATASETS, FileDataset, SegDataset, build_dataset
 from fastseg.errors import DataError, LabelError, MissingFileError
 
 REAL = Path(os.environ.get("FASTSEG_CAMVID", "data/CamVid"))
@@ -37,8 +40,9 @@ def names(root: Path, split: str) -> list[str]:
     return [dataset.sample_name(i) for i in range(len(dataset))]
 
 
-def test_it_is_registered_and_has_eleven_classes() -> None:
-    assert DATASETS.get("camvid") is camvid
+def test_all_names_are_registered_and_weights_keep_the_oldest() -> None:
+    builders = [DATASETS.get(name) for name in ("camvid", "camvid11_480", "camvid11_960", "camvid32")]
+    assert builders == [camvid, camvid11_480, camvid11_960, camvid32]
     assert CAMVID.num_classes == len(CAMVID.palette) == len(set(CAMVID.palette)) == 11
     assert CAMVID.class_names[3] == "road"
 
@@ -95,11 +99,12 @@ def test_a_listed_image_without_label_is_missing(root: Path) -> None:
 
 @pytest.mark.parametrize("value", range(256))
 def test_every_label_value_is_a_class_or_void_or_refused(value: int, tmp_path: Path) -> None:
+    table = segnet("camvid11_480").table
     expected = value if value < 11 else 255 if value in (11, 255) else None
     if expected is not None:
-        assert CODING.table[value] == expected
+        assert table[value] == expected
         return
-    assert CODING.table[value] == INVALID
+    assert table[value] == INVALID
     if value in (12, 254):
         write_pair(tmp_path, "val", "x", value)
         with pytest.raises(LabelError, match=rf"x\.png has values \{{{value}: 48 px\}}.*allowed are 0-11, 255"):
@@ -131,6 +136,229 @@ def test_folders_without_pairs_say_what_was_searched(root: Path) -> None:
         camvid(str(root), "val")
 
 
+# --- the original files: 32 colours
+
+# what the literature's 11 classes are made of, written down here a second time (camvidPixelLabelIDs.m)
+GROUPS = {
+    "sky": "Sky",
+    "building": "Archway Bridge Building Tunnel Wall",
+    "pole": "Column_Pole TrafficCone",
+    "road": "Road LaneMkgsDriv LaneMkgsNonDriv",
+    "pavement": "Sidewalk ParkingBlock RoadShoulder",
+    "tree": "Tree VegetationMisc",
+    "sign symbol": "SignSymbol Misc_Text TrafficLight",
+    "fence": "Fence",
+    "car": "Car SUVPickupTruck Truck_Bus Train OtherMoving",
+    "pedestrian": "Pedestrian Child CartLuggagePram Animal",
+    "bicyclist": "Bicyclist MotorcycleScooter",
+}
+
+
+def labels_of(dataset: SegDataset) -> list[np.ndarray]:
+    return [dataset.load(index)[1] for index in range(len(dataset))]
+
+
+def strip(root: Path, stem: str, colours: list[tuple[int, int, int]], name: str = "") -> None:
+    """Overwrite a frame: one row, a pixel a colour."""
+    save(root / "701_StillsRaw_full" / f"{stem}.png", np.zeros((1, len(colours), 3), np.uint8))
+    save(root / "LabeledApproved_full" / f"{name or stem}_L.png", np.array([colours], np.uint8))
+
+
+@pytest.fixture
+def original(tmp_path: Path) -> Path:
+    return write_original(tmp_path / "original")
+
+
+def test_the_32_colours_are_distinct_and_those_of_the_release() -> None:
+    assert len(LABELS) == len({name for name, *_ in LABELS}) == len({colour for _, colour, _ in LABELS}) == 32
+    assert [name.casefold() for name, *_ in LABELS] == sorted(name.casefold() for name, *_ in LABELS)
+    # rows of label_colors.txt, from the beginning, the middle and the end
+    rows = {name: colour for name, colour, _ in LABELS}
+    assert rows["Animal"] == (64, 128, 64)
+    assert rows["LaneMkgsDriv"] == (128, 0, 192)
+    assert rows["SUVPickupTruck"] == (64, 128, 192)
+    assert rows["Wall"] == (64, 192, 0)
+
+
+def test_every_colour_goes_to_its_group_and_void_is_ignored(original: Path) -> None:
+    strip(original, "0016E5_07959", [colour for _, colour, _ in LABELS])
+    label = camvid11_960(str(original), "val").load(0)[1][0]
+    expected = {name: group for group, names in GROUPS.items() for name in names.split()}
+    assert len(expected) == 31
+    for (name, *_), found in zip(LABELS, label, strict=True):
+        assert found == (255 if name == "Void" else list(GROUPS).index(expected[name])), name
+
+
+def test_all_32_labels_but_void_are_classes_of_their_own(original: Path) -> None:
+    strip(original, "0016E5_07959", [colour for _, colour, _ in LABELS])
+    dataset = camvid32(str(original), "val")
+    label = dataset.load(0)[1][0]
+    assert dataset.info.num_classes == len(set(dataset.info.palette)) == 31
+    for (name, colour, _), found in zip(LABELS, label, strict=True):
+        if name == "Void":
+            assert found == 255
+        else:
+            assert (dataset.info.class_names[found], dataset.info.palette[found]) == (name, colour)
+
+
+def test_both_layouts_of_one_picture_give_the_same_eleven_classes(original: Path, tmp_path: Path) -> None:
+    write_segnet(tmp_path / "segnet", lists=True)
+    for split in ("train", "val", "test"):
+        ours = labels_of(camvid11_960(str(original), split))
+        assert len({int(value) for label in ours for value in np.unique(label)}) > 6
+        for one, other in zip(ours, labels_of(camvid11_480(str(tmp_path / "segnet"), split)), strict=True):
+            assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_every_packing_is_found_and_gives_the_same_labels(packing: str, original: Path, tmp_path: Path) -> None:
+    write_original(tmp_path / packing, packing=packing)
+    for builder in (camvid32, camvid11_960, camvid):
+        dataset = builder(str(tmp_path / packing), "train")
+        assert [Path(dataset.sample_name(i)).stem for i in range(len(dataset))] == sorted(TREE["train"])
+        by_name = dict(zip(sorted(TREE["train"]), labels_of(dataset), strict=True))
+        expected = builder(str(original), "train")
+        for index, label in enumerate(labels_of(expected)):
+            assert np.array_equal(by_name[Path(expected.sample_name(index)).stem], label)
+
+
+@pytest.mark.parametrize("stem", ["0016E5_07959", "Seq05VD_f00000"])
+@pytest.mark.parametrize("colour", [(26, 26, 26), (0, 0, 1), (60, 40, 222), (255, 255, 255)])
+def test_another_colour_is_refused_with_its_file(original: Path, stem: str, colour: tuple[int, int, int]) -> None:
+    strip(original, stem, [colour, (0, 0, 0), colour])
+    (original / "val.txt").write_text(stem)
+    for builder in (camvid11_960, camvid32):
+        message = rf"{stem}_L\.png has colours \{{\({colour[0]}, {colour[1]}, {colour[2]}\): 2 px\}}"
+        with pytest.raises(LabelError, match=message):
+            builder(str(original), "val").load(0)
+
+
+def test_blended_colours_are_void_in_the_one_file_that_was_released_with_them(original: Path) -> None:
+    stem = BLENDED.removesuffix("_L.png")
+    (original / "val.txt").write_text(stem)
+    strip(original, stem, [(26, 26, 0), (128, 128, 0), (128, 128, 51)])
+    assert camvid11_960(str(original), "val").load(0)[1].tolist() == [[255, 5, 255]]
+    strip(original, stem, [(26, 26, 0)] * 201)  # a mask that somebody resized: more than the release has
+    with pytest.raises(LabelError, match=rf"{BLENDED} has colours .*201 px"):
+        camvid11_960(str(original), "val").load(0)
+
+
+@pytest.mark.parametrize(
+    "row",
+    ["{0}", "{0}.png", "train/{0}.png trainannot/{0}.png", "/x/{0}.png\t/y/{0}_L.png", "701_StillsRaw_full/{0}.png"],
+)
+def test_a_list_names_frames_in_any_of_the_usual_forms(original: Path, row: str) -> None:
+    (original / "mine.txt").write_text("".join(row.format(name) + "\r\n" for name in reversed(TREE["train"])))
+    dataset = camvid11_960(str(original), "mine")
+    assert isinstance(dataset, FileDataset)
+    assert [sample.label.name for sample in dataset.samples] == [f"{name}_L.png" for name in reversed(TREE["train"])]
+
+
+def test_a_row_of_two_frames_is_refused(original: Path) -> None:
+    (original / "val.txt").write_text("0016E5_07959.png 0016E5_07961_L.png\n")
+    with pytest.raises(DataError, match=r"val\.txt line 1 names 2 frames"):
+        camvid11_960(str(original), "val")
+
+
+def test_frames_that_are_not_there_are_counted_and_named(original: Path) -> None:
+    (original / "LabeledApproved_full" / "0016E5_07961_L.png").unlink()
+    with pytest.raises(MissingFileError, match=r"1 files of .*val\.txt \(2 frames\).*0016E5_07961_L\.png \(label\)"):
+        camvid11_960(str(original), "val")
+    (original / "val.txt").unlink()
+    with pytest.raises(MissingFileError, match=r"199 files of SegNet's val split \(101 frames\).*in <split>\.txt"):
+        camvid11_960(str(original), "val")
+
+
+def test_without_lists_the_names_of_the_frames_tell_the_split(tmp_path: Path) -> None:
+    splits = {split: segnet_split(split) for split in FRAMES}
+    write_original(tmp_path, frames={"train": splits["train"][:1]}, lists=False)
+    image = tmp_path / "701_StillsRaw_full" / f"{splits['train'][0]}.png"
+    label = tmp_path / "LabeledApproved_full" / f"{splits['train'][0]}_L.png"
+    for stem in (*splits["train"][1:], *splits["val"], *splits["test"]):
+        os.link(image, image.with_name(f"{stem}.png"))
+        os.link(label, label.with_name(f"{stem}_L.png"))
+    for split, stems in splits.items():
+        dataset = camvid11_960(str(tmp_path), split)
+        assert [dataset.sample_name(i) for i in range(len(dataset))] == [f"{stem}.png" for stem in stems]
+
+
+def test_segnets_split_has_its_published_sizes_and_no_frame_twice() -> None:
+    splits = {split: segnet_split(split) for split in FRAMES}
+    assert {split: len(names) for split, names in splits.items()} == {"train": 367, "val": 101, "test": 233}
+    assert len({name for names in splits.values() for name in names}) == 701
+
+
+@pytest.mark.parametrize("split", ["trian", "", "../train", "label_colors"])
+def test_an_unknown_split_of_the_original_files_offers_the_known_ones(original: Path, split: str) -> None:
+    (original / "label_colors.txt").write_text("64 128 64\tAnimal\n")
+    with pytest.raises(DataError, match=rf"has no split {split!r}; .*train"):
+        camvid32(str(original), split)
+
+
+@pytest.mark.parametrize("folder", ["701_StillsRaw_full", "LabeledApproved_full"])
+def test_a_missing_original_folder_is_named_with_what_is_beside_it(original: Path, folder: str) -> None:
+    (original / folder).rename(original / "moved")
+    with pytest.raises(MissingFileError, match=rf"{folder} does not exist; .*contains: .*moved/"):
+        camvid11_960(str(original), "train")
+
+
+# --- which variant is it
+
+
+def test_camvid_takes_the_layout_that_is_there_and_its_name_says_the_variant(tmp_path: Path) -> None:
+    write_segnet(tmp_path / "segnet", size=(360, 480), frames={"val": TREE["val"][:1]})
+    write_original(tmp_path / "original", size=(720, 960), frames={"val": TREE["val"][:1]})
+    assert camvid(str(tmp_path / "segnet"), "val").info.name == "camvid11_480"
+    assert camvid(str(tmp_path / "original"), "val").info.name == "camvid11_960"
+
+
+def test_the_size_of_the_images_decides_where_the_layout_says_otherwise(tmp_path: Path) -> None:
+    """lih627/CamVid's and others' grey labels of 960x720 in SegNet's layout, and colours made small."""
+    write_segnet(tmp_path / "large", size=(720, 960), frames={"val": TREE["val"][:1]})
+    write_original(tmp_path / "small", size=(360, 480), frames={"val": TREE["val"][:1]})
+    assert camvid(str(tmp_path / "large"), "val").info.name == "camvid11_960"
+    assert camvid(str(tmp_path / "small"), "val").info.name == "camvid11_480"
+    with pytest.raises(DataError, match=r"0016E5_07959\.png has the size of camvid11_960, .*instead of camvid11_480"):
+        camvid11_480(str(tmp_path / "large"), "val")
+    with pytest.raises(DataError, match=r"0016E5_07959\.png has the size of camvid11_480, .*instead of camvid11_960"):
+        camvid11_960(str(tmp_path / "small"), "val")
+
+
+def test_where_both_layouts_lie_segnets_is_taken(tmp_path: Path) -> None:
+    write_original(write_segnet(tmp_path), lists=False)
+    dataset = camvid(str(tmp_path), "val")
+    assert isinstance(dataset, FileDataset)
+    assert dataset.info.name == "camvid11_480"
+    assert Path(str(dataset.samples[0].label)).parent.name == "valannot"
+
+
+def test_an_image_that_cannot_be_read_does_not_stop_the_rest(tmp_path: Path) -> None:
+    write_segnet(tmp_path)
+    (tmp_path / "val" / "0016E5_07959.png").write_bytes(b"")
+    dataset = camvid(str(tmp_path), "val")
+    assert dataset.load(1)[0].shape == (36, 48, 3)
+
+
+def test_classes_are_those_of_the_published_weights() -> None:
+    assert [name for name, _ in ELEVEN] == list(CAMVID.class_names) == list(GROUPS)
+    assert CAMVID.name == "camvid"
+
+
+def test_the_tree_holds_void_and_most_classes() -> None:
+    places = np.concatenate([frame(index, (36, 48))[1].ravel() for index in range(3)])
+    assert len(np.unique(places)) > 15
+    assert painted(places).shape == (*places.shape, 3)
+    assert 11 in segnet_values(places)
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_segnets_own_lists_name_the_frames_that_we_derive(split: str) -> None:
+    if not (REAL / f"{split}.txt").is_file():
+        pytest.skip(f"CamVid is not at {REAL}; set FASTSEG_CAMVID=/path/to/CamVid to run this")
+    rows = (REAL / f"{split}.txt").read_text().split("\n")
+    assert [Path(row.split()[0]).stem for row in rows if row] == segnet_split(split)
+
+
 def test_the_real_data_set_has_its_published_sizes_and_a_blue_sky_over_the_road() -> None:
     if not (REAL / "train").is_dir():
         pytest.skip(f"CamVid is not at {REAL}; set FASTSEG_CAMVID=/path/to/CamVid to run this")
@@ -140,6 +368,7 @@ def test_the_real_data_set_has_its_published_sizes_and_a_blue_sky_over_the_road(
         "test": 233,
     }
     dataset = camvid(str(REAL), "val")
+    assert dataset.info.name == "camvid11_480"
     image, label = dataset.load(0)
     assert image.shape == (360, 480, 3)
     assert set(np.unique(label)) <= {*range(11), 255}

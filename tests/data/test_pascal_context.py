@@ -1,4 +1,4 @@
-"""PASCAL-Context as PNG label maps and lists, on folders made here; the real one is read when it is present."""
+"""PASCAL-Context as PNG label maps and as .mat files, on folders made here; the real one is read when it is present."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from trees.pascal_context import POLE, UNKNOWN, matlab_file, write_mat, write_png
 
 from fastseg.data.coding import INVALID
 from fastseg.data.dataset import DATASETS, FileDataset, build_dataset
-from fastseg.data.pascal_context import CODINGS, INFOS, LISTS, pascal_context
-from fastseg.errors import DataError, LabelError, MissingFileError
+from fastseg.data.pascal_context import CLASS_NAMES, CLASSES, CODINGS, INFOS, LISTS, pascal_context
+from fastseg.errors import DataError, ImageReadError, LabelError, MissingFileError
 from fastseg.types import IGNORE_INDEX
 
 REAL = Path(os.environ.get("FASTSEG_PASCAL_CONTEXT", "data/VOCdevkit/VOC2010"))
@@ -150,6 +151,147 @@ def test_a_list_of_another_form_is_refused(root: Path, rows: str, message: str) 
     (root / LISTS / "val.txt").write_text(rows)
     with pytest.raises(DataError, match=message):
         pascal_context(str(root), "val")
+
+
+# --- the authors' .mat files
+
+
+# sorted, as the literature lists them: _mapping in zhanghang1989/PyTorch-Encoding and mmsegmentation
+# fmt: off
+NUMBERS = sorted([
+    2, 259, 260, 415, 324, 9, 258, 144, 18, 19, 22, 23, 397, 25, 284, 158, 159, 416, 33, 162, 420, 454, 295, 296, 427,
+    44, 45, 46, 308, 59, 440, 445, 31, 232, 65, 354, 424, 68, 326, 72, 458, 34, 207, 80, 355, 85, 347, 220, 349, 360,
+    98, 187, 104, 105, 366, 189, 368, 113, 115,
+])
+# fmt: on
+
+
+def write_map(root: Path, numbers: np.ndarray, name: str = "2008_000003") -> None:
+    (root / "trainval" / f"{name}.mat").write_bytes(matlab_file({"LabelMap": numbers}))
+    save(root / "JPEGImages" / f"{name}.jpg", np.zeros((*numbers.shape, 3), np.uint8))
+
+
+@pytest.fixture
+def mat(tmp_path: Path) -> Path:
+    return write_mat(tmp_path / "mat")
+
+
+def test_the_59_have_the_numbers_of_the_literature_in_the_order_of_their_names() -> None:
+    assert list(CLASSES.values()) == NUMBERS
+
+
+@pytest.mark.parametrize("names", [True, False])
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("classes", [59, 60])
+def test_both_layouts_of_one_picture_give_the_same_classes(
+    tmp_path: Path, classes: int, compressed: bool, names: bool
+) -> None:
+    write_png(tmp_path / "png")
+    write_mat(tmp_path / "mat", names=names, compressed=compressed)
+    for split in ("train", "val"):
+        ours = pascal_context(str(tmp_path / "mat"), split, classes=classes)
+        other = pascal_context(str(tmp_path / "png"), split, classes=classes)
+        assert ours.info == other.info
+        assert [ours.sample_name(i) for i in range(len(ours))] == [other.sample_name(i) for i in range(len(other))]
+        for index in range(len(ours)):
+            image, label = ours.load(index)
+            assert image.shape == (33, 47, 3)
+            assert np.array_equal(label, other.load(index)[1])
+            assert len(np.unique(label)) > 4
+
+
+def test_every_number_of_the_459_is_its_class_or_background(mat: Path) -> None:
+    write_map(mat, np.arange(460, dtype=np.uint16).reshape(20, 23))
+    with_59, with_60 = (pascal_context(str(mat), "val", classes=classes).load(0)[1].ravel() for classes in (59, 60))
+    assert [int(np.flatnonzero(with_60 == index)[0]) for index in range(1, 60)] == NUMBERS
+    assert np.array_equal(with_60 == 0, with_59 == IGNORE_INDEX)
+    assert np.array_equal(with_59[NUMBERS], np.arange(59))
+    assert with_60[[0, POLE, UNKNOWN]].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("value", [460, 461, 65535])
+def test_a_number_beyond_the_459_is_refused_with_its_file(mat: Path, value: int) -> None:
+    write_map(mat, np.array([[2, value]], np.uint16))
+    with pytest.raises(LabelError, match=rf"2008_000003\.mat has values \{{{value}: 1 px\}}.*allowed are 0-459"):
+        pascal_context(str(mat), "val").load(0)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        (np.array([[2.0, 1.5]]), "LabelMap holds fractions"),
+        (np.array([[2.0, np.nan]]), "LabelMap holds fractions"),
+        (np.array([[2, -1]], np.int16), r"LabelMap has values -1\.\.2; allowed are 0-459"),
+        (np.array([[2, 70_000]], np.int32), r"LabelMap has values 2\.\.70000; allowed are 0-459"),
+    ],
+)
+def test_what_is_no_number_of_a_label_is_refused_with_its_file(mat: Path, numbers: np.ndarray, message: str) -> None:
+    write_map(mat, numbers)
+    with pytest.raises(LabelError, match=rf"2008_000003\.mat: {message}"):
+        pascal_context(str(mat), "val").load(0)
+
+
+def test_whole_doubles_are_numbers_too(mat: Path) -> None:
+    write_map(mat, np.array([[2.0, 458.0]]))
+    assert pascal_context(str(mat), "val").load(0)[1].tolist() == [[0, 58]]
+
+
+def test_numbers_are_those_of_labels_txt_where_it_lies_beside(mat: Path) -> None:
+    rows = (mat / "labels.txt").read_text().replace("44: building", "44: other")
+    (mat / "labels.txt").write_text(rows.replace("303: other 303", "303: building"))
+    write_map(mat, np.array([[44, 303]], np.uint16))
+    building = CLASS_NAMES.index("building")
+    assert pascal_context(str(mat), "val").load(0)[1].tolist() == [[IGNORE_INDEX, building]]
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("labels.txt", "44: building", "44: house", r"labels\.txt gives no number in 1-459 to building"),
+        ("labels.txt", "44: building", "444444: building", r"labels\.txt gives no number in 1-459 to building"),
+        (
+            "labels.txt",
+            "44: building",
+            "44 building",
+            r"labels\.txt line 44 is '44 building'; allowed is '23: bicycle'",
+        ),
+        ("59_labels.txt", "building", "house", r"59_labels\.txt does not name .*59 classes: building; house differ"),
+    ],
+)
+def test_label_lists_of_other_classes_are_refused(mat: Path, file: str, old: str, new: str, message: str) -> None:
+    (mat / file).write_text((mat / file).read_text().replace(old, new))
+    with pytest.raises(DataError, match=message):
+        pascal_context(str(mat), "val")
+
+
+@pytest.mark.parametrize("inside", ["VOC2010", "VOCdevkit/VOC2010"])
+def test_images_may_lie_below_the_folder_of_the_labels(tmp_path: Path, mat: Path, inside: str) -> None:
+    root = tmp_path / "context"
+    (root / inside).parent.mkdir(parents=True)
+    mat.rename(root / inside)
+    for name in ("trainval", "labels.txt", "59_labels.txt"):
+        (root / inside / name).rename(root / name)
+    assert len(pascal_context(str(root), "train")) == 2
+
+
+def test_png_maps_go_before_mat_files_unless_asked(mat: Path) -> None:
+    (mat / "SegmentationClassContext").mkdir()
+    for name in ("2008_000002", "2008_000008", "2008_000003"):
+        save(mat / "SegmentationClassContext" / f"{name}.png", np.full((33, 47), 7, np.uint8))
+    assert set(np.unique(pascal_context(str(mat), "val").load(0)[1])) == {6}
+    assert len(np.unique(pascal_context(str(mat), "val", labels="trainval").load(0)[1])) > 4
+
+
+def test_vocs_lists_of_objects_are_no_splits(mat: Path) -> None:
+    with pytest.raises(DataError, match=r"no split 'car_train'; .*allowed: train, val"):
+        pascal_context(str(mat), "car_train")
+
+
+def test_a_damaged_mat_file_is_named(mat: Path) -> None:
+    path = mat / "trainval/2008_000003.mat"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ImageReadError, match=r"2008_000003\.mat \(200 bytes\) is damaged or incomplete"):
+        pascal_context(str(mat), "val").load(0)
 
 
 def test_the_real_data_set_has_its_published_sizes_and_a_sky_over_the_grass() -> None:

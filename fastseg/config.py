@@ -249,7 +249,7 @@ def dump_config(config: Config) -> str:
 def config_differences(one: dict[str, Any], other: dict[str, Any], prefix: str = "") -> list[str]:
     """Dotted keys whose values differ between two configurations given as nested tables."""
     keys: list[str] = []
-    for key in sorted(one.keys() | other.keys()):
+    for key in sorted(one.keys() | other.keys(), key=str):  # values of labels may be keys, as numbers or quoted
         a, b = one.get(key), other.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             keys += config_differences(a, b, f"{prefix}{key}.")

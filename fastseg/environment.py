@@ -33,7 +33,7 @@ def describe_environment() -> dict[str, Any]:
         "torchvision": _torchvision(),
         "cpu": {
             "name": processor_name(),
-            "cores": _usable_cores(),
+            "cores": usable_cores(),
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
         },
         "packages": {name: _version(name) for name in CORE_PACKAGES},
@@ -152,7 +152,8 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """Cores that this process may run on."""
     with contextlib.suppress(AttributeError):  # not on macOS and Windows
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

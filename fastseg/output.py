@@ -8,6 +8,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -24,6 +25,14 @@ LEGEND_BACKGROUND = (250, 250, 250)
 LEGEND_TEXT = (35, 38, 43)
 LEGEND_SHARE = (125, 130, 138)
 SWATCH_OUTLINE = (190, 193, 198)
+
+
+class LegendEntry(NamedTuple):
+    """A line of a legend: an RGB colour, what it stands for, and its share of the pixels as text."""
+
+    color: tuple[int, int, int]
+    name: str
+    share: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +52,7 @@ class Prediction:
     def counts(self) -> dict[str, int]:
         """Pixels per class that occurs, by class name, in class order. They add up to H x W."""
         pixels = np.bincount(self.labels.ravel(), minlength=256)
-        return {self._class_name(int(index)): int(pixels[index]) for index in np.flatnonzero(pixels)}
+        return {class_name(int(index), self.dataset): int(pixels[index]) for index in np.flatnonzero(pixels)}
 
     def color(self) -> np.ndarray:
         """The labels in the data set's colours: uint8 (H,W,3) RGB; ignored pixels are black."""
@@ -62,7 +71,7 @@ class Prediction:
         ignored = self.labels == self.dataset.ignore_index
         if ignored.any():
             blend.paste(image, mask=Image.fromarray(ignored))
-        return _with_legend(blend, self._legend_entries()) if legend else blend
+        return with_legend(blend, legend_entries(self.labels, self.dataset)) if legend else blend
 
     def ids(self, *, official: bool = False) -> np.ndarray:
         """The labels as class indices, or as the data set's official ids: uint8 (H,W), uint16 for ids above 255.
@@ -112,29 +121,8 @@ class Prediction:
             picture = Image.fromarray(self.edge_map())
         else:
             picture = Image.fromarray(self.ids(official=official))
-        buffer = io.BytesIO()
-        try:
-            picture.save(buffer, Image.registered_extensions()[path.suffix.lower()])
-        except (OSError, ValueError) as error:  # sides beyond what the format can hold
-            raise OutputError(f"{printable(path)} cannot be encoded: {error}; choose .png") from error
-        write_atomically(path, buffer.getvalue())
+        write_picture(picture, path)
         return path
-
-    def _class_name(self, index: int) -> str:
-        if index < self.dataset.num_classes:
-            return self.dataset.class_names[index]
-        return "ignored" if index == self.dataset.ignore_index else f"undefined {index}"
-
-    def _legend_entries(self) -> list[tuple[tuple[int, int, int], str, str]]:
-        """Colour, name and share of every class that occurs, largest first."""
-        pixels = np.bincount(self.labels.ravel(), minlength=256)
-        table = palette_table(self.dataset)
-        entries = []
-        for index in sorted(map(int, np.flatnonzero(pixels)), key=lambda i: (-pixels[i], i)):
-            red, green, blue = map(int, table[index])
-            share = 100 * int(pixels[index]) / self.labels.size
-            entries.append(((red, green, blue), self._class_name(index), f"{share:.0f}%" if share >= 1 else "<1%"))
-        return entries
 
 
 def check_kinds(kinds: Sequence[str]) -> None:
@@ -179,7 +167,37 @@ def check_target(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{printable(path)} exists already; replace it with --overwrite (overwrite=True)")
 
 
-def _with_legend(image: Image.Image, entries: Sequence[tuple[tuple[int, int, int], str, str]]) -> Image.Image:
+def write_picture(picture: Image.Image, path: Path) -> None:
+    """Encode as the suffix of `path` says and write the file whole. Raises OutputError when format or disk refuse."""
+    buffer = io.BytesIO()
+    try:
+        picture.save(buffer, Image.registered_extensions()[path.suffix.lower()])
+    except (OSError, ValueError) as error:  # sides beyond what the format can hold
+        raise OutputError(f"{printable(path)} cannot be encoded: {error}; choose .png") from error
+    write_atomically(path, buffer.getvalue())
+
+
+def class_name(value: int, dataset: DatasetInfo) -> str:
+    """What to call a label value; also one that stands for no class."""
+    if value < dataset.num_classes:
+        return dataset.class_names[value]
+    return "ignored" if value == dataset.ignore_index else f"undefined {value}"
+
+
+def legend_entries(labels: np.ndarray, dataset: DatasetInfo) -> list[LegendEntry]:
+    """Every class that occurs in `labels`, uint8 of any shape, largest first."""
+    pixels = np.bincount(labels.ravel(), minlength=256)
+    table = palette_table(dataset)
+    entries = []
+    for index in sorted(map(int, np.flatnonzero(pixels)), key=lambda i: (-pixels[i], i)):
+        red, green, blue = map(int, table[index])
+        share = 100 * int(pixels[index]) / labels.size
+        share_text = f"{share:.0f}%" if share >= 1 else "<1%"
+        entries.append(LegendEntry((red, green, blue), class_name(index, dataset), share_text))
+    return entries
+
+
+def with_legend(image: Image.Image, entries: Sequence[LegendEntry]) -> Image.Image:
     """The image with a strip of swatches, names and shares below it, in columns of equal width."""
     size = min(36, max(13, round((image.width * image.height) ** 0.5 / 45)))
     font = ImageFont.load_default(size)

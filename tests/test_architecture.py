@@ -28,7 +28,7 @@ RANKS = {
     "__main__": 7,
 }
 # files that belong to another unit, and the facade, which hands out lazily what others make
-SAME_UNIT = {"output": "predict", "folders": "predict"}
+SAME_UNIT = {"output": "predict", "folders": "predict", "contact_sheet": "predict"}
 FACADE = PACKAGE / "__init__.py"
 RANK_ZERO = {unit for unit, rank in RANKS.items() if rank == 0}
 

@@ -10,12 +10,25 @@ Exit codes: 0 well, 1 some inputs failed, 2 the request cannot be met as given, 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from fastseg.cli import demo, env, evaluate, models, predict, train
+from fastseg.cli import (
+    bench_data,
+    data_check,
+    data_inspect,
+    data_show,
+    demo,
+    env,
+    evaluate,
+    models,
+    predict,
+    submit_cityscapes,
+    train,
+)
 from fastseg.errors import FastsegError, UnknownNameError, suggest
 from fastseg.version import __version__
 
@@ -24,6 +37,11 @@ COMMANDS: dict[str, ModuleType] = {
     "eval": evaluate,
     "predict": predict,
     "models": models,
+    "data inspect": data_inspect,
+    "data check": data_check,
+    "data show": data_show,
+    "bench data": bench_data,
+    "submit cityscapes": submit_cityscapes,
     "demo": demo,
     "env": env,
 }
@@ -41,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line (`sys.argv` unless given) and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
+    _show_notes()
     try:
         code = _dispatch([argument for argument in arguments if argument != "--debug"])
         sys.stdout.flush()
@@ -132,6 +151,13 @@ def _command_parser(name: str) -> _Parser:
     module.add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
+
+
+def _show_notes() -> None:
+    """What the library logs goes to standard error, a line each; of several processes, the first one's notes."""
+    if logging.lastResort is not None and os.environ.get("RANK", "0") == "0":
+        logging.getLogger("fastseg").setLevel(logging.INFO)
+        logging.lastResort.setLevel(logging.INFO)
 
 
 def _rank() -> str:

@@ -90,6 +90,8 @@ def run(args: argparse.Namespace) -> int:
             )
     if not procs.is_main:
         return 0
+    images = len(dataset) if args.limit is None else min(args.limit, len(dataset))
+    print(f"{dataset.info.name}, {args.split}: {images} images")
     print(scores.table())
     if args.json is not None:
         write_json(
@@ -100,7 +102,8 @@ def run(args: argparse.Namespace) -> int:
             sha256=info.sha256 if info is not None else None,
             data=name,
             split=args.split,
-            images=len(dataset) if args.limit is None else min(args.limit, len(dataset)),
+            dataset=dataset.info.name,
+            images=images,
             scales=args.scales,
             flip=args.flip,
             precision=args.precision,

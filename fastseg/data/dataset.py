@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from fastseg.data.coding import LabelCoding
 from fastseg.data.files import file_identity
+from fastseg.data.headers import image_size
 from fastseg.data.readers import read_ids, read_image
 from fastseg.errors import ConfigError, LabelError, printable
 from fastseg.registry import Registry
@@ -20,6 +22,7 @@ class SegDataset(ABC):
     """Labelled images by index. Loading is a pure function of the index: same index, same arrays, in any process."""
 
     info: DatasetInfo
+    origin: str = ""  # name, split and arguments that it was built from, where it was
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -31,6 +34,15 @@ class SegDataset(ABC):
     @abstractmethod
     def sample_name(self, index: int) -> str:
         """What to call sample `index` in messages and output files."""
+
+    def load_label(self, index: int) -> np.ndarray:
+        """The label of `load(index)` alone, where the image is not needed."""
+        return self.load(index)[1]
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(H,W) of sample `index`, if possible without decoding it."""
+        height, width = self.load_label(index).shape
+        return height, width
 
     def load_instances(self, index: int) -> np.ndarray | None:
         """The instance ids of sample `index`, uint16 (H,W) as the data set defines them, or None where it has none."""
@@ -75,6 +87,12 @@ class FileDataset(SegDataset):
             )
         return image, label
 
+    def load_label(self, index: int) -> np.ndarray:
+        return self.coding.load(self.samples[index].label)
+
+    def size(self, index: int) -> tuple[int, int]:
+        return image_size(self.samples[index].image)
+
     def load_instances(self, index: int) -> np.ndarray | None:
         file = self.samples[index].instances
         return None if file is None else read_ids(file)
@@ -95,25 +113,71 @@ class ConcatDataset(SegDataset):
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def _locate(self, index: int) -> tuple[SegDataset, int]:
+    def locate(self, index: int) -> tuple[SegDataset, int]:
+        """The part that sample `index` is in, and its index there."""
         part = int(np.searchsorted(self._ends, index, side="right"))
         return self.parts[part], index - (int(self._ends[part - 1]) if part else 0)
 
     def load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        part, inner = self._locate(index)
+        part, inner = self.locate(index)
         return part.load(inner)
 
+    def load_label(self, index: int) -> np.ndarray:
+        part, inner = self.locate(index)
+        return part.load_label(inner)
+
+    def size(self, index: int) -> tuple[int, int]:
+        part, inner = self.locate(index)
+        return part.size(inner)
+
     def sample_name(self, index: int) -> str:
-        part, inner = self._locate(index)
+        part, inner = self.locate(index)
         return part.sample_name(inner)
 
     def load_instances(self, index: int) -> np.ndarray | None:
-        part, inner = self._locate(index)
+        part, inner = self.locate(index)
         return part.load_instances(inner)
 
     def identity(self, index: int) -> str | None:
-        part, inner = self._locate(index)
+        part, inner = self.locate(index)
         return part.identity(inner)
+
+
+class RepeatedDataset(SegDataset):
+    """Parts of a data set several times over. `parts` are (samples, times) in the order of the data set.
+
+    A sample that is shown twice stays one sample of `dataset`, so that a cache beneath keeps it once.
+    """
+
+    def __init__(self, dataset: SegDataset, parts: Sequence[tuple[int, int]]) -> None:
+        if sum(count for count, _ in parts) != len(dataset):
+            raise ValueError(f"the parts {list(parts)} do not make up {len(dataset)} samples")
+        self.dataset = dataset
+        self.info = dataset.info
+        ends = np.cumsum([count for count, _ in parts])
+        orders = [np.tile(np.arange(end - count, end), times) for (count, times), end in zip(parts, ends, strict=True)]
+        self.shown = np.concatenate(orders)  # the sample of `dataset` that stands at every index
+
+    def __len__(self) -> int:
+        return len(self.shown)
+
+    def load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.dataset.load(int(self.shown[index]))
+
+    def load_label(self, index: int) -> np.ndarray:
+        return self.dataset.load_label(int(self.shown[index]))
+
+    def size(self, index: int) -> tuple[int, int]:
+        return self.dataset.size(int(self.shown[index]))
+
+    def sample_name(self, index: int) -> str:
+        return self.dataset.sample_name(int(self.shown[index]))
+
+    def load_instances(self, index: int) -> np.ndarray | None:
+        return self.dataset.load_instances(int(self.shown[index]))
+
+    def identity(self, index: int) -> str | None:
+        return self.dataset.identity(int(self.shown[index]))
 
 
 class CachedDataset(SegDataset):
@@ -132,6 +196,9 @@ class CachedDataset(SegDataset):
             self._samples[index] = self._dataset.load(index)
         return self._samples[index]
 
+    def load_label(self, index: int) -> np.ndarray:
+        return self._samples[index][1] if index in self._samples else self._dataset.load_label(index)
+
     def sample_name(self, index: int) -> str:
         return self._dataset.sample_name(index)
 
@@ -140,26 +207,32 @@ class CachedDataset(SegDataset):
 
 
 def build_dataset(
-    name: str, split: str, *, root: str | None = None, args: dict[str, object] | None = None
+    name: str, split: str, *, root: str | None = None, args: dict[str, object] | None = None, key: str = "data"
 ) -> SegDataset:
-    """The data set `name`; `split` may join several with '+' ('train+val').
+    """The data set `name`; `split` may join several with '+' ('train+val'). `key` is where a configuration asks for it.
 
     Raises UnknownNameError for the name or an argument, ConfigError when a root is needed, DataError and
     MissingFileError from the adapter.
     """
     kwargs = dict(args or {})
     if "split" in kwargs:
-        raise ConfigError("data.args.split comes from data.train_split and data.val_split; remove it")
+        splits = "data.train_split and data.val_split" if key == "data" else f"{key}.split"
+        raise ConfigError(f"{key}.args.split comes from {splits}; remove it")
     root_parameter = DATASETS.arguments(name).get("root")
     if root_parameter is not None:
         if root is not None:
             kwargs["root"] = root
         elif root_parameter.default is inspect.Parameter.empty and "root" not in kwargs:
             raise ConfigError(
-                f"data set {name!r} needs the folder that holds it: data.root=/path/to/{name} (fastseg eval: --root)"
+                f"data set {name!r} needs the folder that holds it: {key}.root=/path/to/{name}"
+                + (" (fastseg eval: --root)" if key == "data" else "")
             )
     try:
         parts = [DATASETS.build(name, split=part.strip(), **kwargs) for part in split.split("+")]
     except TypeError as error:  # a word where the adapter takes a number
-        raise ConfigError(f"data set {name!r} cannot take data.args {args}: {error}") from error
+        raise ConfigError(f"data set {name!r} cannot take {key}.args {args}: {error}") from error
+    if isinstance(kwargs.get("root"), str):
+        kwargs["root"] = os.path.abspath(str(kwargs["root"]))
+    for part, word in zip(parts, split.split("+"), strict=True):
+        part.origin = f"{name} {word.strip()} {sorted(kwargs.items())}"
     return parts[0] if len(parts) == 1 else ConcatDataset(parts)

@@ -12,14 +12,16 @@ from fastseg.errors import FastsegError, ImageReadError, MissingFileError, print
 from fastseg.types import DataFile
 
 LARGEST_MEMBER = 1 << 30  # bytes: no image of a data set needs as many, and a bomb would
+ENCRYPTED = 0x1  # of a member's flags
 
-_open: dict[tuple[int, Path], zipfile.ZipFile] = {}
+# One handle per archive and process, with the size and the time of the last change of the file that was opened.
+_open: dict[Path, tuple[tuple[int, int], zipfile.ZipFile]] = {}
 _lock = threading.RLock()
 
 
 @dataclass(frozen=True)
 class ArchiveMember:
-    """A file inside a zip archive."""
+    """A file inside a zip archive. It may be read from several threads and forked processes at once."""
 
     archive: Path
     member: str
@@ -36,32 +38,64 @@ class ArchiveMember:
         try:
             with _lock:
                 archive = open_archive(self.archive)
-                if archive.getinfo(self.member).file_size > LARGEST_MEMBER:
-                    raise ImageReadError(f"{printable(self)} unpacks to more than {LARGEST_MEMBER} bytes; refused")
-                return archive.read(self.member)
+                info = self._info(archive)
+                stream = archive.open(info)
+            try:
+                return stream.read()  # outside the lock: threads inflate side by side, zipfile guards its place itself
+            finally:
+                with _lock:
+                    stream.close()
         except FastsegError:
             raise
-        except KeyError:
-            raise MissingFileError(f"{printable(self)} does not exist: the archive has no such member") from None
+        except NotImplementedError as error:  # such as the Deflate64 of Windows' own zip folders
+            raise ImageReadError(f"{printable(self)} cannot be unpacked here: {error}; unpack it elsewhere") from None
         except Exception as error:  # zipfile, zlib and the disk have a family of errors each
             raise ImageReadError(f"{printable(self)} is damaged: {error}; fetch the archive again") from error
 
+    def _info(self, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+        """Its entry in the archive's directory. Raises as `read_bytes`."""
+        try:
+            info = archive.getinfo(self.member)
+        except KeyError:
+            raise MissingFileError(f"{printable(self)} does not exist: the archive has no such member") from None
+        if info.flag_bits & ENCRYPTED:
+            raise ImageReadError(f"{printable(self)} is encrypted; unpack the archive with its password")
+        if info.file_size > LARGEST_MEMBER:
+            raise ImageReadError(f"{printable(self)} unpacks to more than {LARGEST_MEMBER} bytes; refused")
+        return info
+
 
 def open_archive(path: Path) -> zipfile.ZipFile:
-    """The archive, opened once per process: a forked process must not share its parent's place in the file.
+    """The archive, opened once per process and again when its file has changed.
 
-    Raises MissingFileError, or ImageReadError for what is no zip archive.
+    Raises MissingFileError, or ImageReadError for what is no whole zip archive.
     """
-    key = os.getpid(), path
     with _lock:
-        if key not in _open:
-            try:
-                _open[key] = zipfile.ZipFile(path)
-            except FileNotFoundError:
-                raise MissingFileError(f"{printable(path)} does not exist") from None
-            except (zipfile.BadZipFile, OSError) as error:
-                raise ImageReadError(f"{printable(path)} is no zip archive that can be read: {error}") from None
-        return _open[key]
+        try:
+            status = os.stat(path)
+            state = status.st_size, status.st_mtime_ns
+            if path not in _open or _open[path][0] != state:
+                _open[path] = state, zipfile.ZipFile(path)
+        except FileNotFoundError:
+            raise MissingFileError(f"{printable(path)} does not exist") from None
+        except (zipfile.BadZipFile, OSError) as error:
+            size = f" ({os.path.getsize(path)} bytes)" if os.path.isfile(path) else ""
+            raise ImageReadError(
+                f"{printable(path)}{size} is no zip archive that can be read: {error}; a zip's directory stands at its "
+                "end, so wait for the download to finish, or fetch the archive again"
+            ) from None
+        return _open[path][1]
+
+
+def _after_fork() -> None:
+    """A forked process must share neither its parent's place in the files nor a lock that a thread there holds."""
+    global _lock
+    _lock = threading.RLock()
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def file_identity(file: DataFile) -> str:
@@ -76,7 +110,7 @@ def file_identity(file: DataFile) -> str:
         raise MissingFileError(f"{printable(path)} does not exist ({error.strerror})") from None
     identity = f"{path.absolute()}|{status.st_size}|{status.st_mtime_ns}"
     if isinstance(file, ArchiveMember):
-        info = open_archive(path).getinfo(file.member)
+        info = file._info(open_archive(path))
         identity += f"|{file.member}|{info.CRC}|{info.file_size}"
     return identity
 

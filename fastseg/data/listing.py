@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from fastseg.data.readers import IMAGE_SUFFIXES
 from fastseg.errors import DataError, MissingFileError, printable
-from fastseg.types import Sample
+from fastseg.types import DataFile, Sample
 
 SHOWN = 5
 
@@ -94,22 +94,31 @@ def find_listed(entry: str, root: Path, folders: Iterable[Path] = ()) -> Path | 
     for folder in folders:
         if os.path.isfile(folder / entry):
             return folder / entry
-    parts = PurePosixPath(entry.replace("\\", "/")).parts
-    for start in range(len(parts) - 1):
-        tail = parts[start:]
-        # '..' and '/' in the middle of a foreign path say nothing about this root
-        if ".." in tail or tail[0] == "/":
-            continue
-        candidate = root.joinpath(*tail)
-        if os.path.isfile(candidate):
-            return candidate
+    for spelling in dict.fromkeys((entry, entry.replace("\\", "/"))):  # a backslash may be part of a name, too
+        parts = PurePosixPath(spelling).parts
+        for start in range(len(parts) - 1):
+            tail = parts[start:]
+            # '..' and '/' in the middle of a foreign path say nothing about this root
+            if ".." in tail or tail[0] == "/":
+                continue
+            candidate = root.joinpath(*tail)
+            if os.path.isfile(candidate):
+                return candidate
     return None
 
 
 def samples_from_list(
-    path: Path, root: Path, label_of: Callable[[Path], Path | None], image_folders: Sequence[Path] = ()
+    path: Path,
+    root: Path,
+    label_of: Callable[[Path], Path | None],
+    image_folders: Sequence[Path] = (),
+    *,
+    elsewhere: Callable[[str], DataFile | None] = lambda entry: None,
 ) -> list[Sample]:
     """Samples of a list file with rows `image label`, or `image` alone, whose label `label_of` then finds.
+
+    `elsewhere` finds entries that are no files below `root`, in archives for one; such an image needs its label beside
+    it in the list.
 
     Raises DataError for an empty list or a third column, MissingFileError with the count and the first five files
     that do not exist.
@@ -128,16 +137,16 @@ def samples_from_list(
                 f"{printable(path)} line {number} has {len(columns)} columns ({printable(', '.join(columns))}); "
                 "allowed are 'image label' or 'image'"
             )
-        image = find_listed(columns[0], root, image_folders)
+        image = find_listed(columns[0], root, image_folders) or elsewhere(columns[0])
         if image is None:
             missing.append(f"line {number}: {columns[0]}")
-        label = None
+        label: DataFile | None = None
         if len(columns) == 2:
-            label = find_listed(columns[1], root)
+            label = find_listed(columns[1], root) or elsewhere(columns[1])
             if label is None:
                 missing.append(f"line {number}: {columns[1]}")
         elif image is not None:
-            label = label_of(image)
+            label = label_of(image) if isinstance(image, Path) else None
             if label is None:
                 missing.append(f"line {number}: the label of {columns[0]}")
         if image is not None and label is not None:
@@ -202,6 +211,11 @@ def contents(folder: Path, limit: int = 8) -> str:
             names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in entries)
     except OSError as error:
         return f"(cannot be listed: {error.strerror})"
+    return shown(names, limit)
+
+
+def shown(names: Sequence[str], limit: int = 8) -> str:
+    """The first of `names` in a row, for a message, and how many more there are."""
     more = f", and {len(names) - limit} more" if len(names) > limit else ""
     return printable(", ".join(names[:limit]) or "nothing") + more
 

@@ -7,8 +7,8 @@ other, so that all processes take equally many, no batch is short, and a resumed
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -17,8 +17,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fastseg.config import AugmentConfig
 from fastseg.data.augment import augment
+from fastseg.data.class_uniform import ClassUniform
 from fastseg.data.dataset import SegDataset
 from fastseg.errors import FastsegError
+
+CHOICE, CROP = 1, 2  # what random numbers of a place in the stream are for; not 0, which a seed sequence drops
 
 
 class Batch(NamedTuple):
@@ -29,15 +32,39 @@ class Batch(NamedTuple):
     names: list[str]
 
 
-class StreamSampler(Sampler[list[tuple[int, int]]]):
-    """Micro-batches of (epoch, index) keys for one process, from micro-batch `start` on.
+class FocusedKey(NamedTuple):
+    """A crop of `sample` that shows the pixel `focus` (x, y); `place` in the epoch tells it from others of it."""
+
+    epoch: int
+    sample: int
+    place: int
+    focus: tuple[int, int]
+
+
+Key: TypeAlias = tuple[int, int] | FocusedKey  # (epoch, index) of a crop like any other
+
+
+class StreamSampler(Sampler[list[Key]]):
+    """Micro-batches of keys for one process, from micro-batch `start` on.
 
     A step is `accumulate` micro-batches, a micro-batch `world_size` shares of `batch_size` images, in that order, so
     one process with `batch_size * world_size` sees the same images per micro-batch as many processes together.
+
+    Every epoch is a permutation of (epoch, index) keys, of which `class_uniform` replaces its share by focused ones. A
+    key depends on seed and position in the stream alone.
     """
 
     def __init__(
-        self, length: int, *, batch_size: int, rank: int, world_size: int, seed: int, start: int, stop: int
+        self,
+        length: int,
+        *,
+        batch_size: int,
+        rank: int,
+        world_size: int,
+        seed: int,
+        start: int,
+        stop: int,
+        class_uniform: ClassUniform | None = None,
     ) -> None:
         self.length = length
         self.batch_size = batch_size
@@ -46,28 +73,36 @@ class StreamSampler(Sampler[list[tuple[int, int]]]):
         self.seed = seed
         self.start = start
         self.stop = stop
+        self.class_uniform = class_uniform
         self._epoch = -1
         self._order = np.arange(0)
 
     def __len__(self) -> int:
         return self.stop - self.start
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[Key]]:
         for batch in range(self.start, self.stop):
             first = (batch * self.world_size + self.rank) * self.batch_size
             yield [self._key(position) for position in range(first, first + self.batch_size)]
 
-    def _key(self, position: int) -> tuple[int, int]:
+    def _key(self, position: int) -> Key:
         epoch, place = divmod(position, self.length)
+        if self.class_uniform is not None:
+            drawn = self.class_uniform.draw(_generator(self.seed, epoch, place, CHOICE))
+            if drawn is not None:
+                return FocusedKey(epoch, drawn.sample, place, (drawn.x, drawn.y))
         if epoch != self._epoch:
             self._epoch = epoch
-            key = np.random.SeedSequence((self.seed, epoch))
-            self._order = np.random.Generator(np.random.Philox(key)).permutation(self.length)
+            self._order = _generator(self.seed, epoch).permutation(self.length)
         return epoch, int(self._order[place])
 
 
+def _generator(*key: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+
+
 class AugmentedDataset(Dataset[tuple[np.ndarray, np.ndarray, str] | FastsegError]):
-    """Augmented samples by (epoch, index) key; or the error of a bad one, since torch would wrap it in a traceback."""
+    """Augmented samples by key; or the error of a bad one, since torch would wrap it in a traceback."""
 
     def __init__(self, dataset: SegDataset, config: AugmentConfig, *, input_scale: float, seed: int) -> None:
         self.dataset = dataset
@@ -75,17 +110,21 @@ class AugmentedDataset(Dataset[tuple[np.ndarray, np.ndarray, str] | FastsegError
         self.input_scale = input_scale
         self.seed = seed
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, str] | FastsegError:
-        epoch, index = key
+    def __getitem__(self, key: Key) -> tuple[np.ndarray, np.ndarray, str] | FastsegError:
+        epoch, index, *_ = key
+        numbers: tuple[int, ...] = (self.seed, epoch, index)
+        focus = None
+        if isinstance(key, FocusedKey):
+            numbers, focus = (self.seed, epoch, key.place, CROP), key.focus
         try:
             image, label = self.dataset.load(index)
         except FastsegError as error:
             return error
-        image, label = augment(image, label, self.config, input_scale=self.input_scale, key=(self.seed, epoch, index))
+        image, label = augment(image, label, self.config, input_scale=self.input_scale, key=numbers, focus=focus)
         return image, label, self.dataset.sample_name(index)
 
 
-def collate(samples: list[tuple[np.ndarray, np.ndarray, str] | FastsegError]) -> Batch | FastsegError:
+def collate(samples: Sequence[tuple[np.ndarray, np.ndarray, str] | FastsegError]) -> Batch | FastsegError:
     """Stack samples of one size, or hand on the first error among them."""
     good = []
     for sample in samples:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from fastseg.config import Config
-from fastseg.data import DATASETS
 from fastseg.engine import build
 from fastseg.engine.distributed import Processes
 from fastseg.engine.step import backward
-from fastseg.errors import ConfigError, UnknownNameError, suggest
+from fastseg.engine.training_data import check_names, check_part
+from fastseg.errors import ConfigError
 from fastseg.layers.norm import resolve_norm_kind
 from fastseg.types import IGNORE_INDEX
 
@@ -26,19 +26,12 @@ IGNORED_SHARE = 0.125  # of the blocks
 def dry_run(config: Config, procs: Processes) -> None:
     """Two steps on random images, at the configured crop or 64 pixels a side, whichever is smaller.
 
-    No file is read or written, so what only files can tell (the data's folder and number of classes, the weights that
-    model.args.backbone_weights names) is not checked. Raises FastsegError for the rest as `engine.train.train` does.
+    No file is read or written, so what only files can tell (the data's folder and classes, the weights that init_from
+    or model.args.backbone_weights name) is not checked. Raises FastsegError for the rest as `engine.train.train` does.
     """
-    try:
-        arguments = DATASETS.arguments(config.data.name)
-    except UnknownNameError as error:
-        raise ConfigError(f"{config.source}: data.name: {error}") from None
-    for key in config.data.args:
-        if key not in arguments:
-            raise ConfigError(
-                f"{config.source}: data.args.{key}: data set {config.data.name!r} has no argument {key!r}; "
-                f"{suggest(key, arguments)}"
-            )
+    check_names(config.data.name, config.data.args, "data", config.source)
+    for number, part in enumerate(config.data.extra):
+        check_part(part, f"data.extra[{number}]", config.source)
     num_classes = len(config.loss.args.get("class_weights") or ()) or NUM_CLASSES
     norm = resolve_norm_kind(config.train.norm, world_size=procs.world_size, device_type=procs.device.type)
     build.check_batch_norm(config, num_classes, build.images_per_norm(config, procs, norm))
@@ -59,8 +52,9 @@ def dry_run(config: Config, procs: Processes) -> None:
             )
         optimizer.step()
     if procs.is_main:
-        start = config.model.args.get(build.BACKBONE_WEIGHTS)
-        unread = f"; not checked: {build.BACKBONE_WEIGHTS}={start}, read when training begins" if start else ""
+        key = build.BACKBONE_WEIGHTS if config.init_from is None else "init_from"
+        start = config.init_from or config.model.args.get(build.BACKBONE_WEIGHTS)
+        unread = f"; not checked: {key}={start}, read when training begins" if start else ""
         print(f"{config.source}: dry run passed; {losses} on random images{unread}", flush=True)
 
 

@@ -133,7 +133,8 @@ def refuse_changes(table: dict[str, Any], config: Config, procs: Processes, chec
         )
     # a key that is younger than the checkpoint had its default then
     stored = _laid_over(asdict(Config()), table["config"])
-    changed = [key for key in config_differences(stored, asdict(config)) if not key.startswith(FREE_KEYS)]
+    differences = config_differences(_without_roots(stored), _without_roots(asdict(config)))
+    changed = [key for key in differences if not key.startswith(FREE_KEYS)]
     if changed:
         raise ConfigError(
             f"{checkpoint} was written with other values of {', '.join(changed)}; set them back, or start a new run_dir"
@@ -146,6 +147,12 @@ def _laid_over(defaults: dict[str, Any], table: dict[str, Any]) -> dict[str, Any
         if isinstance(defaults[key], dict) and isinstance(table[key], dict):
             merged[key] = _laid_over(defaults[key], table[key])
     return merged
+
+
+def _without_roots(table: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without the folders of data.extra, which are as free to move as data.root."""
+    parts = [{key: value for key, value in part.items() if key != "root"} for part in table["data"]["extra"]]
+    return {**table, "data": {**table["data"], "extra": parts}}
 
 
 def random_state(procs: Processes) -> dict[str, Any]:

@@ -12,10 +12,12 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from fastseg.config import Config
+from fastseg.data.cache import disk_cached
 from fastseg.data.dataset import CachedDataset
 from fastseg.data.loader import StreamSampler, training_loader
-from fastseg.engine import build
+from fastseg.engine import build, init_from, training_data
 from fastseg.engine.checkpoint import load_checkpoint, save_checkpoint
+from fastseg.engine.data_check import check_samples
 from fastseg.engine.distributed import Processes, StopFlag, processes
 from fastseg.engine.dry_run import STEPS
 from fastseg.engine.dry_run import dry_run as run_dry
@@ -77,10 +79,15 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
             return TrainResult(Path(config.run_dir), STEPS, None, None)
 
         # data
-        train_data = build.build_split(config, config.data.train_split)
+        train_images, sources = training_data.build_training_data(config)
         val_data = build.build_split(config, config.data.val_split)
+        check_samples(config, procs, {"data.train_split": train_images, "data.val_split": val_data})
         if config.data.cache == "memory":
-            train_data, val_data = CachedDataset(train_data), CachedDataset(val_data)
+            train_images, val_data = CachedDataset(train_images), CachedDataset(val_data)
+        elif config.data.cache == "disk":
+            train_images = disk_cached(train_images, config.data.cache_dir, announce=procs.is_main)
+            val_data = disk_cached(val_data, config.data.cache_dir, announce=procs.is_main)
+        train_data = training_data.repeated(train_images, sources)
         info = build.weights_info(config, train_data.info)
         batch_size = build.split_batch(config, procs)
         steps_per_epoch = len(train_data) / config.train.total_batch
@@ -106,8 +113,7 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
             held.enter_context(locked(run_dir))
             checkpoint = resolve_resume(resume, folder)
         checkpoint = procs.from_main(checkpoint)  # one choice: another run may have been saving until now
-        if checkpoint is None:
-            build.load_backbone_weights(config, model, procs)
+        begun_with = init_from.begin(config, model, info.dataset, procs) if checkpoint is None else ""
         average = WeightAverage(model, config.train.ema_decay) if config.train.ema_decay else None
         if checkpoint is not None:
             table = load_checkpoint(checkpoint)
@@ -135,11 +141,12 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
             f"{train_data.info.num_classes} classes ({train_data.info.name}), norm {norm}, "
             f"{config.train.precision} on {procs.device}\n"
             f"total batch {config.train.total_batch} = {procs.world_size} processes x {batch_size} images x "
-            f"{config.train.accumulate} accumulation steps; {len(train_data)} images, "
-            f"{steps_per_epoch:.1f} iterations per epoch\n"
+            f"{config.train.accumulate} accumulation steps; {len(train_data)} images"
+            f"{training_data.described(sources)}, {steps_per_epoch:.1f} iterations per epoch\n"
             f"{total} iterations ({total / steps_per_epoch:.1f} epochs), evaluation every {eval_every} on "
             f"{len(val_data)} images of {config.data.val_split}; run folder {run_dir}"
             + (f"\nresumed from {checkpoint} at iteration {state.iteration}" if checkpoint else "")
+            + (f"\n{begun_with}" if begun_with else "")
         )
 
         def table_now() -> dict[str, Any]:
@@ -187,6 +194,7 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
             len(train_data), batch_size=batch_size, rank=procs.rank, world_size=procs.world_size,
             seed=config.train.seed, start=state.iteration * config.train.accumulate,
             stop=total * config.train.accumulate,
+            class_uniform=training_data.class_uniform(config, train_data, procs, record.say),
         )  # fmt: skip
         loader = training_loader(
             train_data, config.augment, input_scale=config.input.scale, seed=config.train.seed, sampler=sampler,

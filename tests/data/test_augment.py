@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastseg.config import AugmentConfig
-from fastseg.data.augment import augment
+from fastseg.data.augment import _smoothed, augment, inverse_map, render, snapped
+from fastseg.data.window import Window
 
 FILL = (124, 116, 104)
 COLOURLESS = AugmentConfig(brightness=0, contrast=0, saturation=0, hue=0, blur=0)
@@ -226,3 +228,122 @@ def test_blur_smooths_the_image_only() -> None:
     new_image, new_label = augment(image, label, config, input_scale=1.0, key=(0, 0, 1))
     assert new_image.astype(float).std() < image.astype(float).std()
     assert np.array_equal(new_label, label)
+
+
+def smooth(height: int, width: int) -> np.ndarray:
+    """A picture whose neighbouring pixels differ by 3 at most, so that a thirty-second of a pixel shows in no digit."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    waves = [128 + 100 * np.sin(columns / 40 + phase) * np.cos(rows / 50 - phase) for phase in range(3)]
+    return np.stack(waves, -1).astype(np.uint8)
+
+
+def whole(window: Window, crop: tuple[int, int]) -> Window:
+    """The same window moved to whole source pixels."""
+    left, top, width, height = snapped(window, crop)
+    return replace(
+        window,
+        center_x=left + width / 2 - 0.5,
+        center_y=top + height / 2 - 0.5,
+        scale_x=crop[1] / width,
+        scale_y=crop[0] / height,
+    )
+
+
+windows = st.builds(
+    Window,
+    center_x=st.floats(-20, 220),
+    center_y=st.floats(-20, 170),
+    scale_x=st.floats(0.5, 3),
+    scale_y=st.floats(0.5, 3),
+    angle=st.just(0.0),
+    flip=st.booleans(),
+)
+crops = st.tuples(st.integers(96, 160), st.integers(96, 200))  # at scale 3, 32 source pixels a side
+
+
+@given(window=windows, crop=crops)
+@settings(max_examples=60, deadline=None)
+def test_a_window_that_is_not_turned_shows_what_the_warp_shows(window: Window, crop: tuple[int, int]) -> None:
+    image, label = smooth(150, 200), np.random.default_rng(1).integers(0, 9, (150, 200), np.uint8)
+    window = whole(window, crop)
+    new_image, new_label = render(image, label, window, crop, fill=FILL)
+    # a turn too small to move a pixel takes the other way
+    warped_image, warped_label = render(image, label, replace(window, angle=1e-9), crop, fill=FILL)
+    columns, rows = (
+        inverse_map(window, crop) @ np.stack([*np.indices(crop)[::-1].reshape(2, -1), np.ones(crop).ravel()])
+    ).reshape(2, *crop)
+    # at the crop's border resizing repeats the last pixel where warping looks beyond; at the image's, fill is mixed in
+    edge = int(np.ceil(max(window.scale_x, window.scale_y))) + 1
+    inner = np.zeros(crop, bool)
+    inner[edge:-edge, edge:-edge] = True
+    inside = inner & (rows > 1) & (rows < 148) & (columns > 1) & (columns < 198)
+    assert np.abs(new_image[inside].astype(int) - warped_image[inside]).max(initial=0) <= 1  # rounding
+    # warpAffine rounds places to a thirty-second of a pixel, which decides ties of nearest neighbours
+    ties = (np.abs(rows % 1 - 0.5) < 0.05) | (np.abs(columns % 1 - 0.5) < 0.05)
+    assert np.array_equal(new_label[~ties], warped_label[~ties])
+
+
+@given(window=windows, crop=crops)
+@settings(max_examples=60, deadline=None)
+def test_moving_a_window_to_whole_pixels_moves_nothing_by_more_than_a_pixel(
+    window: Window, crop: tuple[int, int]
+) -> None:
+    corners = np.array([[0, crop[1] - 1], [0, crop[0] - 1], [1, 1]])
+    before, after = inverse_map(window, crop) @ corners, inverse_map(whole(window, crop), crop) @ corners
+    assert np.abs(before - after).max() <= 1  # half a pixel of place, half of size
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("angle", [0.0, 1e-9])
+@given(scale=st.floats(0.5, 3), center=st.floats(60, 140), edge=st.integers(80, 120))
+@settings(max_examples=25, deadline=None)
+def test_a_planted_edge_lands_where_the_window_says(
+    flip: bool, angle: float, scale: float, center: float, edge: int
+) -> None:
+    label = np.repeat((np.arange(200) >= edge)[None], 150, 0).astype(np.uint8)
+    image = np.repeat(label[..., None] * np.uint8(200), 3, 2)
+    crop = (100, 150)
+    window = Window(center, 75, scale, scale, angle, flip)
+    if angle == 0:
+        window = whole(window, crop)
+    new_image, new_label = render(image, label, window, crop, fill=FILL)
+    columns = (inverse_map(window, crop) @ np.array([np.arange(150), np.full(150, 50), np.ones(150)]))[0]
+    expected = np.where((columns < -0.5) | (columns > 199.5), 255, columns >= edge - 0.5)
+    clear = (np.abs(columns - (edge - 0.5)) > 0.05) & (np.abs(columns + 0.5) > 0.05) & (np.abs(columns - 199.5) > 0.05)
+    assert np.array_equal(new_label[50][clear], expected[clear])
+    # the image is above half of its brightness exactly where the label is 1, but for the pixel that holds the edge
+    shown = (columns > 2) & (columns < 197) & (np.abs(columns - (edge - 0.5)) > 0.1)
+    assert np.array_equal(new_image[50, shown, 0] > 100, new_label[50, shown] == 1)
+
+
+@pytest.mark.parametrize("scale", [0.3, 0.55, 0.74])
+@pytest.mark.parametrize(
+    ("rows", "columns"), [(slice(0, 30), slice(0, 40)), (slice(20, 41), slice(33, 70)), (slice(50, 64), slice(60, 96))]
+)
+def test_smoothing_a_window_is_smoothing_the_image(scale: float, rows: slice, columns: slice) -> None:
+    image, _ = sample(64, 96)
+    all_of_it = _smoothed(image, slice(0, 64), slice(0, 96), scale_x=scale, scale_y=scale)
+    assert not np.array_equal(all_of_it, image)
+    part = _smoothed(image, rows, columns, scale_x=scale, scale_y=scale)
+    assert np.array_equal(part, all_of_it[rows, columns])
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.6, 0.7])
+@pytest.mark.parametrize("rotate", [0.0, 5.0])
+def test_shrinking_averages_instead_of_picking(scale: float, rotate: float) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    config = replace(COLOURLESS, crop=(80, 80), scale=(scale, scale), flip=0.0, rotate=rotate)
+    new_image, _ = augment(image, np.zeros((200, 200), np.uint8), config, input_scale=1.0, key=(0, 0, 1))
+    picked = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+    assert new_image.astype(float).std() < 0.75 * picked.astype(float).std()
+
+
+@pytest.mark.parametrize("config", [IDENTITY, replace(IDENTITY, flip=1.0), COLOURLESS, BUSY, AugmentConfig()])
+def test_inputs_may_be_read_only_and_results_are_memory_of_their_own(config: AugmentConfig) -> None:
+    image, label = sample(64, 96)
+    image.flags.writeable = label.flags.writeable = False
+    config = replace(config, crop=(40, 50))
+    new_image, new_label = augment(image, label, config, input_scale=1.0, key=(0, 0, 1))
+    for new, old in ((new_image, image), (new_label, label)):
+        assert new.flags.writeable
+        assert not np.shares_memory(new, old)

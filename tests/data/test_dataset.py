@@ -15,6 +15,7 @@ from fastseg.data.dataset import (
     CachedDataset,
     ConcatDataset,
     FileDataset,
+    RepeatedDataset,
     SegDataset,
     build_dataset,
 )
@@ -93,6 +94,52 @@ def test_joined_data_sets_follow_one_another_also_past_an_empty_one() -> None:
     assert dataset.info is INFO
 
 
+def test_parts_are_shown_as_often_as_asked_for_and_in_turn() -> None:
+    dataset = RepeatedDataset(
+        ConcatDataset([Counting(0, 2), Counting(50, 0), Counting(100, 1)]), [(2, 2), (0, 5), (1, 3)]
+    )
+    names = ["0.png", "1.png", "0.png", "1.png", "100.png", "100.png", "100.png"]
+    assert [dataset.sample_name(i) for i in range(len(dataset))] == names
+    assert [f"{dataset.load(i)[0][0, 0, 0]}.png" for i in range(len(dataset))] == names
+    assert dataset.info is INFO
+
+
+def test_a_cache_beneath_repetitions_keeps_each_sample_once() -> None:
+    inner = Counting(0, 3)
+    dataset = RepeatedDataset(CachedDataset(inner), [(3, 4)])
+    assert [int(dataset.load(i)[0][0, 0, 0]) for i in range(12)] == [0, 1, 2] * 4
+    assert inner.loads == 3
+
+
+def test_parts_that_do_not_make_up_the_data_set_are_a_defect() -> None:
+    with pytest.raises(ValueError, match="do not make up 2 samples"):
+        RepeatedDataset(Counting(0, 2), [(3, 1)])
+
+
+def test_what_a_sample_has_passes_through_every_wrapping(tmp_path: Path) -> None:
+    sample = write(tmp_path, raw_label(1, 7, 0))
+    Image.fromarray(np.full((3, 4), 300, np.uint16)).save(tmp_path / "ids.png")
+    files = FileDataset(INFO, [Sample(sample.image, sample.label, tmp_path / "ids.png")], CODING)
+    plain = FileDataset(INFO, [sample], CODING)
+    wrapped = RepeatedDataset(ConcatDataset([plain, files]), [(1, 1), (1, 2)])
+    assert [wrapped.identity(i) for i in range(3)] == [plain.identity(0), files.identity(0), files.identity(0)]
+    assert plain.identity(0) is not None
+    assert wrapped.load_instances(0) is None
+    for dataset, index in ((wrapped, 1), (wrapped, 2), (CachedDataset(wrapped), 2)):
+        instances = dataset.load_instances(index)
+        assert instances is not None
+        assert (instances == 300).all()
+
+
+def test_a_label_is_read_without_its_image(tmp_path: Path) -> None:
+    dataset = FileDataset(INFO, [write(tmp_path, raw_label(1, 7, 0))], CODING)
+    label = dataset.load(0)[1]
+    (tmp_path / "a.png").write_bytes(b"damaged")
+    for wrapped in (dataset, ConcatDataset([dataset]), RepeatedDataset(dataset, [(1, 1)]), CachedDataset(dataset)):
+        assert np.array_equal(wrapped.load_label(0), label)
+    assert Counting(0, 2).load_label(1).shape == (2, 2)  # where labels are made together with images
+
+
 def test_the_cache_loads_every_sample_once() -> None:
     inner = Counting(0, 3)
     cached = CachedDataset(inner)
@@ -126,6 +173,13 @@ def test_a_missing_root_names_the_key(farm: list[tuple[str, str, int]]) -> None:
     with pytest.raises(ConfigError, match=r"data set 'farm' needs the folder that holds it: data\.root="):
         build_dataset("farm", "train")
     assert len(build_dataset("farm", "train", args={"root": "/r"})) == 2
+
+
+def test_what_is_wrong_with_a_further_part_is_said_of_its_own_key(farm: list[tuple[str, str, int]]) -> None:
+    with pytest.raises(ConfigError, match=r"holds it: data\.extra\[1\]\.root=/path/to/farm$"):
+        build_dataset("farm", "train", key="data.extra[1]")
+    with pytest.raises(ConfigError, match=r"^data\.extra\[1\]\.args\.split comes from data\.extra\[1\]\.split"):
+        build_dataset("farm", "train", root="/r", args={"split": "val"}, key="data.extra[1]")
 
 
 def test_a_split_among_the_arguments_is_refused(farm: list[tuple[str, str, int]]) -> None:

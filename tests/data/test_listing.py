@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import string
 import tempfile
 import time
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastseg.data import listing
+from fastseg.data.files import ArchiveMember
 from fastseg.errors import DataError, MissingFileError
 
 
@@ -120,6 +122,72 @@ def test_any_text_is_a_list_or_a_data_error(tree: Path, text: str) -> None:
     else:
         assert samples
         assert all(Path(str(sample.image)).is_file() and Path(str(sample.label)).is_file() for sample in samples)
+
+
+FILE_NAMES = st.binary(min_size=1, max_size=12).filter(lambda name: not set(name) & set(b"/\0\t\r\n"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    names=st.lists(FILE_NAMES, min_size=1, max_size=4, unique=True),
+    written=st.lists(st.sampled_from(["", "./", "l/../", "absolute", "foreign"]), min_size=8, max_size=8),
+    newline=st.sampled_from([b"\n", b"\r\n", b"\r", b"\n \t\n", b"\n# a comment\n"]),
+    mark=st.booleans(),
+    quoted=st.booleans(),
+)
+def test_pairs_of_any_file_names_are_found_however_the_list_writes_them(
+    names: list[bytes], written: list[str], newline: bytes, mark: bool, quoted: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        pairs = []
+        for name in names:
+            paths = [root / folder / os.fsdecode(name + b".png") for folder in ("my images", "l")]
+            for path in paths:
+                touch(path)
+            pairs.append(tuple(paths))
+        before = {"absolute": f"{place}/", "foreign": "/data/of another/machine/"}
+        columns = [
+            before.get(how, how) + path.relative_to(root).as_posix()
+            for how, path in zip(written, [path for pair in pairs for path in pair], strict=False)
+        ]
+        quote = b'"' if quoted else b""
+        cells = [quote + os.fsencode(column) + quote for column in columns]
+        rows = [b"\t".join(cells[i : i + 2]) for i in range(0, len(cells), 2)]
+        (root / "any.txt").write_bytes(b"\xef\xbb\xbf" * mark + newline.join(rows) + newline)
+        samples = listing.samples_from_list(root / "any.txt", root, no_label)
+        found = [(Path(str(sample.image)), Path(str(sample.label))) for sample in samples]
+        assert all(path.is_file() for pair in found for path in pair)
+        assert [tuple(map(os.path.realpath, pair)) for pair in found] == [
+            tuple(map(os.path.realpath, pair)) for pair in pairs
+        ]
+
+
+def test_what_is_no_file_is_looked_for_elsewhere(tree: Path) -> None:
+    path = tree / "mixed.txt"
+    path.write_text("train/a.png trainannot/a.png\ntrain/z.png trainannot/b.png\ntrain/y.png z.png\n")
+    member = ArchiveMember(Path("images.zip"), "train/z.png")
+    asked = []
+
+    def elsewhere(entry: str) -> ArchiveMember | None:
+        asked.append(entry)
+        return member if entry.endswith("z.png") else None
+
+    with pytest.raises(MissingFileError, match=r"1 files named by .*line 3: train/y\.png; complete"):
+        listing.samples_from_list(path, tree, no_label, elsewhere=elsewhere)
+    assert asked == ["train/z.png", "train/y.png", "z.png"]
+    path.write_text("train/a.png trainannot/a.png\ntrain/z.png trainannot/b.png\n")
+    samples = listing.samples_from_list(path, tree, no_label, elsewhere=elsewhere)
+    assert [sample.image for sample in samples] == [tree / "train/a.png", member]
+
+
+def test_an_image_in_an_archive_needs_its_label_in_the_list(tree: Path) -> None:
+    path = tree / "alone.txt"
+    path.write_text("train/z.png\n")
+    with pytest.raises(MissingFileError, match=r"line 1: the label of train/z\.png"):
+        listing.samples_from_list(
+            path, tree, lambda image: image, elsewhere=lambda entry: ArchiveMember(Path("images.zip"), entry)
+        )
 
 
 @pytest.mark.parametrize(

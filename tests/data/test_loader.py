@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastseg.config import AugmentConfig
+from fastseg.data.class_uniform import ClassUniform
 from fastseg.data.dataset import SegDataset
-from fastseg.data.loader import AugmentedDataset, Batch, StreamSampler, training_loader
+from fastseg.data.loader import AugmentedDataset, Batch, FocusedKey, Key, StreamSampler, training_loader
 from fastseg.errors import ImageReadError
 from fastseg.types import DatasetInfo
 
@@ -44,9 +45,17 @@ def stream(
     start: int = 0,
     stop: int = 12,
     seed: int = 3,
-) -> list[list[tuple[int, int]]]:
+    class_uniform: ClassUniform | None = None,
+) -> list[list[Key]]:
     sampler = StreamSampler(
-        length, batch_size=batch_size, rank=rank, world_size=world_size, seed=seed, start=start, stop=stop
+        length,
+        batch_size=batch_size,
+        rank=rank,
+        world_size=world_size,
+        seed=seed,
+        start=start,
+        stop=stop,
+        class_uniform=class_uniform,
     )
     batches = list(sampler)
     assert len(batches) == len(sampler)
@@ -66,7 +75,7 @@ def test_every_epoch_is_a_permutation_and_no_batch_is_short(length: int, batch_s
 
 def test_epochs_and_seeds_shuffle_differently() -> None:
     def order(seed: int, epoch: int) -> list[int]:
-        return [index for e, index in chain(*stream(20, stop=40, seed=seed)) if e == epoch]
+        return [key[1] for key in chain(*stream(20, stop=40, seed=seed)) if key[0] == epoch]
 
     orders = [order(0, 0), order(0, 1), order(1, 0), order(1, 1), list(range(20))]
     assert len({tuple(o) for o in orders}) == 5
@@ -114,8 +123,76 @@ def test_a_sample_is_named_by_its_key_and_differs_between_epochs() -> None:
     assert set(np.unique(label)) <= {1, 255}
 
 
-def batches(workers: int, start: int = 0) -> list[Batch]:
-    sampler = StreamSampler(5, batch_size=3, rank=0, world_size=1, seed=9, start=start, stop=6)
+def places(share: float, length: int = 5) -> ClassUniform:
+    """One place of each class in every other sample of Numbered, whose class is the parity of its number."""
+    rows = [(index % 2, index, 3 + index % 9, 2) for index in range(0, length, 2)]
+    return ClassUniform(np.array([*rows, (1, 1, 15, 11)], np.int32), share)
+
+
+def test_class_uniform_replaces_its_share_and_leaves_the_other_keys_as_they_are() -> None:
+    plain = list(chain(*stream(7, stop=300)))
+    mixed = list(chain(*stream(7, stop=300, class_uniform=places(0.4, 7))))
+    assert len(mixed) == len(plain) == 600
+    replaced = [isinstance(key, FocusedKey) for key in mixed]
+    assert 0.3 < np.mean(replaced) < 0.5  # five standard deviations
+    for place, (key, usual) in enumerate(zip(mixed, plain, strict=True)):
+        if isinstance(key, FocusedKey):
+            assert (key.epoch, key.place) == divmod(place, 7)
+        else:
+            assert key == usual
+    assert list(chain(*stream(7, stop=300, class_uniform=places(0, 7)))) == plain
+
+
+def test_class_uniform_draws_anew_in_every_epoch_and_for_every_seed() -> None:
+    first, second, other = (
+        [(key[1], key.focus) for key in chain(*stream(40, batch_size=40, start=start, stop=start + 1, seed=seed,
+         class_uniform=places(1, 40))) if isinstance(key, FocusedKey)]
+        for start, seed in ((0, 3), (1, 3), (0, 4))
+    )  # fmt: skip
+    assert len(first) == len(second) == len(other) == 40
+    assert len(set(first)) > 10, "every crop of an epoch is drawn for itself"
+    assert first != second
+    assert first != other
+
+
+@given(length=st.integers(1, 20), world_size=st.integers(1, 4), batch_size=st.integers(1, 4), start=st.integers(0, 5))
+@settings(max_examples=40, deadline=None)
+def test_class_uniform_is_one_stream_for_all_processes_from_any_step(
+    length: int, world_size: int, batch_size: int, start: int
+) -> None:
+    sampling = places(0.5, length)
+    ranks = [
+        stream(length, batch_size=batch_size, rank=r, world_size=world_size, start=start, class_uniform=sampling)
+        for r in range(world_size)
+    ]
+    joined = [list(chain(*shares)) for shares in zip(*ranks, strict=True)]
+    assert joined == stream(length, batch_size=batch_size * world_size, class_uniform=sampling)[start:]
+
+
+def test_a_focused_crop_shows_its_place_and_no_two_of_a_sample_are_alike() -> None:
+    class Spotted(Numbered):
+        def load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+            random = np.random.default_rng(0)
+            label = np.zeros((48, 64), np.uint8)
+            label[40:42, 50:52] = 1
+            return random.integers(0, 255, (48, 64, 3), np.uint8), label
+
+    augmented = AugmentedDataset(Spotted(4), AugmentConfig(crop=(12, 16)), input_scale=1.0, seed=0)
+    focused = [augmented[FocusedKey(0, 3, place, (50, 40))] for place in range(20)]
+    usual = [augmented[0, index] for index in range(20)]
+    assert all(isinstance(sample, tuple) and (sample[1] == 1).any() for sample in focused)
+    assert sum(isinstance(sample, tuple) and bool((sample[1] == 1).any()) for sample in usual) < 10
+    crops = {sample[0].tobytes() for sample in (*focused, augmented[0, 3]) if isinstance(sample, tuple)}
+    assert len(crops) == 21
+    again = augmented[FocusedKey(0, 3, 7, (50, 40))]
+    assert isinstance(again, tuple)
+    assert again[0].tobytes() in crops
+
+
+def batches(workers: int, start: int = 0, class_uniform: ClassUniform | None = None) -> list[Batch]:
+    sampler = StreamSampler(
+        5, batch_size=3, rank=0, world_size=1, seed=9, start=start, stop=6, class_uniform=class_uniform
+    )
     config = AugmentConfig(crop=(8, 10), rotate=5)
     loader = training_loader(
         Numbered(5), config, input_scale=1.0, seed=9, sampler=sampler, workers=workers, pin_memory=False
@@ -123,11 +200,13 @@ def batches(workers: int, start: int = 0) -> list[Batch]:
     return list(loader)
 
 
-def test_workers_change_nothing_and_a_resumed_stream_is_the_rest() -> None:
+@pytest.mark.parametrize("class_uniform", [None, places(0.5)], ids=["permutations", "class-uniform"])
+def test_workers_change_nothing_and_a_resumed_stream_is_the_rest(class_uniform: ClassUniform | None) -> None:
     torch.manual_seed(1)
-    alone = batches(0)
+    alone = batches(0, class_uniform=class_uniform)
     torch.manual_seed(2)
-    for other, expected in ((batches(2), alone), (batches(0, start=4), alone[4:])):
+    others = batches(2, class_uniform=class_uniform), batches(0, start=4, class_uniform=class_uniform)
+    for other, expected in zip(others, (alone, alone[4:]), strict=True):
         assert len(other) == len(expected)
         for a, b in zip(other, expected, strict=True):
             assert torch.equal(a.images, b.images)

@@ -106,6 +106,11 @@ class Preprocessing:
     input_scale: float = 1.0
 
 
+def plain_name(name: str) -> str:
+    """A class's name without case, spaces and punctuation: 'Sign_Symbol' and 'sign symbol' are one class."""
+    return "".join(character for character in name.casefold() if character.isalnum())
+
+
 @dataclass(frozen=True)
 class DatasetInfo:
     """The classes of a data set. `palette[i]` is the RGB colour of class i, `official_ids[i]` its id in raw files.

@@ -16,7 +16,6 @@ Source: Brostow et al., "Semantic object classes in video", 2009; SegNet's split
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -25,6 +24,7 @@ from fastseg.data.camvid_colours import RAW_VOID as RAW_VOID
 from fastseg.data.camvid_colours import colours, eleven, numbers, segnet, thirty_two
 from fastseg.data.coding import LabelCoding
 from fastseg.data.dataset import DATASETS, FileDataset, SegDataset
+from fastseg.data.notes import say_once
 from fastseg.data.readers import IMAGE_SUFFIXES, read_image
 from fastseg.errors import DataError, FastsegError, MissingFileError, printable, suggest
 from fastseg.types import DatasetInfo, Sample
@@ -57,8 +57,6 @@ FRAMES = {
     "test": (("0001TP_", 6, 8550, 10380, 30), ("Seq05VD_f", 5, 0, 5100, 30)),
 }
 
-logger = logging.getLogger(__name__)
-
 
 @DATASETS.register
 def camvid(root: str, split: str) -> SegDataset:
@@ -70,7 +68,8 @@ def camvid(root: str, split: str) -> SegDataset:
     original = not _is_segnet(folder) and _is_original(folder)
     samples, painted = _original(folder, split) if original else (_segnet(folder, split), None)
     info = _by_size(samples) or (CAMVID11_960 if original else CAMVID11_480)
-    logger.info("camvid: %s in %s layout below %s", info.name, "the original" if original else "SegNet's", folder)
+    whose = "the original" if original else "SegNet's"
+    say_once(f"camvid: {info.name} in {whose} layout below {printable(folder)}")
     return FileDataset(info, samples, segnet(info.name) if painted is None else _coding(info, painted))
 
 

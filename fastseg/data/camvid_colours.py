@@ -10,11 +10,10 @@ training methodology"), which lih627/CamVid also uses. Others leave most labels 
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 
 from fastseg.data.coding import Colours, Values, packed, packed_pixels
+from fastseg.data.notes import say_once
 from fastseg.errors import printable
 from fastseg.types import IGNORE_INDEX, DataFile, DatasetInfo
 
@@ -73,8 +72,6 @@ THIRTY_TWO = [index for index, (name, *_) in enumerate(LABELS) if name != VOID] 
 BLENDED = "Seq05VD_f02610_L.png"
 MOST_BLENDED = 200
 
-logger = logging.getLogger(__name__)
-
 
 def eleven(name: str) -> DatasetInfo:
     """The 11 classes as data set `name`."""
@@ -103,7 +100,7 @@ class OriginalColours(Colours):
             other = ~np.isin(packed_pixels(pixels), [packed(colour) for _, colour, _ in LABELS])
             count = int(other.sum())
             if 0 < count <= MOST_BLENDED:
-                logger.info("%s: %d px of blended colours are taken as void", printable(file), count)
+                say_once(f"{printable(file)}: {count} px of blended colours are taken as void")
                 pixels = np.where(other[..., None], np.uint8(0), pixels)
         return super().decode(pixels, file)
 

@@ -29,6 +29,10 @@ class LabelCoding(ABC):
         """Classes uint8 (H,W): 0..K-1, or 255 where ignored. Raises LabelError naming file, values and counts."""
 
     @abstractmethod
+    def classes(self) -> set[int]:
+        """The classes that a file may hold, without what is ignored."""
+
+    @abstractmethod
     def key(self) -> str:
         """A digest of the table: equal for codings that read every file alike."""
 
@@ -71,6 +75,9 @@ class Values(LabelCoding):
             )
         return label
 
+    def classes(self) -> set[int]:
+        return set(np.unique(self.table).tolist()) - {IGNORE_INDEX, INVALID}
+
     def key(self) -> str:
         return hashlib.sha256(b"values" + self.table.tobytes()).hexdigest()
 
@@ -103,6 +110,9 @@ class Colours(LabelCoding):
                 f"{len(self._codes)}. {self.hint}"
             )
         return self._classes[place]
+
+    def classes(self) -> set[int]:
+        return set(self._classes.tolist()) - {IGNORE_INDEX}
 
     def key(self) -> str:
         return hashlib.sha256(b"colours" + self._codes.tobytes() + self._classes.tobytes()).hexdigest()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fastseg.data.coding import LabelCoding
+from fastseg.data.coding import LabelCoding, ranges
 from fastseg.data.files import file_identity
 from fastseg.data.headers import image_size
 from fastseg.data.readers import read_ids, read_image
@@ -57,9 +57,17 @@ DATASETS: Registry[SegDataset] = Registry("data set")
 
 
 class FileDataset(SegDataset):
-    """Images and label maps in files; `coding` says what stands in the label files."""
+    """Images and label maps in files; `coding` says what stands in the label files.
+
+    Raises LabelError for a coding with classes that `info` does not have.
+    """
 
     def __init__(self, info: DatasetInfo, samples: Sequence[Sample], coding: LabelCoding) -> None:
+        beyond = sorted(value for value in coding.classes() if value >= info.num_classes)
+        if beyond:
+            raise LabelError(
+                f"{info.name} has {info.num_classes} classes and its coding gives {ranges(beyond)}; correct the table"
+            )
         self.info = info
         self.samples = list(samples)
         self.coding = coding

@@ -20,7 +20,7 @@ from fastseg.data.findings import Finding, Report, SplitCounts
 from fastseg.data.look import Look, files_of, look_at
 from fastseg.environment import usable_cores
 from fastseg.errors import DataError, FastsegError, printable
-from fastseg.types import DatasetInfo
+from fastseg.types import DatasetInfo, plain_name
 
 GLANCES = 16  # samples of a split that a training looks at before its first step
 
@@ -176,7 +176,7 @@ def _class_findings(splits: Sequence[Split], counts: Mapping[str, SplitCounts]) 
     """Data sets whose classes differ, and classes that no label shows: in training, when scored, or at all."""
     alike = []
     for split in splits:
-        theirs, ours = (list(map(_plain, each.dataset.info.class_names)) for each in (split, splits[0]))
+        theirs, ours = (list(map(plain_name, each.dataset.info.class_names)) for each in (split, splits[0]))
         if theirs != ours:
             yield Finding("classes", split.name, _difference(split.dataset.info, splits[0].dataset.info))
         elif counts[split.name].readable:
@@ -195,15 +195,10 @@ def _class_findings(splits: Sequence[Split], counts: Mapping[str, SplitCounts]) 
                 yield Finding("absent", names, f"{printable(name)} is in no label and {meaning}")
 
 
-def _plain(name: str) -> str:
-    """'Sign_Symbol' and 'sign symbol' are one class."""
-    return "".join(character for character in name.casefold() if character.isalnum())
-
-
 def _difference(theirs: DatasetInfo, ours: DatasetInfo) -> str:
     pairs = zip(theirs.class_names, ours.class_names, strict=False)
     first = next(
-        (f"; the first that differs is {a!r} instead of {b!r}" for a, b in pairs if _plain(a) != _plain(b)), ""
+        (f"; the first that differs is {a!r} instead of {b!r}" for a, b in pairs if plain_name(a) != plain_name(b)), ""
     )
     return (
         f"{theirs.name} has {theirs.num_classes} classes and {ours.name} {ours.num_classes}{first}; map one to the "

@@ -31,6 +31,7 @@ import numpy as np
 from PIL import Image
 from PIL.Image import Transpose
 
+from fastseg.data.notes import say_once
 from fastseg.errors import FastsegError, ImageReadError, LabelError, MissingFileError, printable
 from fastseg.types import DataFile
 
@@ -51,9 +52,6 @@ UPRIGHT = {  # EXIF orientation -> what shows the image as the photographer saw 
     8: Transpose.ROTATE_90,
 }
 AS_STORED = {**UPRIGHT, 6: Transpose.ROTATE_90, 8: Transpose.ROTATE_270}  # the inverses; the others are their own
-
-logger = logging.getLogger(__name__)
-_noted: set[str] = set()
 
 
 def read_image(source: DataFile | str | bytes, *, apply_exif: bool = True, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -278,7 +276,7 @@ def _check_pixels(size: tuple[int, int], name: str, max_pixels: int) -> None:
 def _load(image: Image.Image, name: str, *, apply_exif: bool) -> Image.Image:
     """Decode, turned upright or as stored."""
     if image.format not in ("JPEG", "MPO") and getattr(image, "is_animated", False):  # an MPO's others are previews
-        _note_once("frames", f"{name} has several frames or pages; only the first is used")
+        _warn_once("frames", f"{name} has several frames or pages; only the first is used")
     tagged = _orientation(image)
     image.load()
     pending = _orientation(image)  # Pillow turns TIFF files by itself while it loads them, and then drops the tag
@@ -301,7 +299,7 @@ def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
         grey = ((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
-        _note_once("alpha", f"{name} has transparency (mode {mode}); it is dropped, and hidden colours count")
+        _warn_once("alpha", f"{name} has transparency (mode {mode}); it is dropped, and hidden colours count")
     if "transparency" in image.info:
         image = image.copy()  # a Pillow image may be the caller's own
         del image.info["transparency"]  # else converting would look for the transparent colour's new value
@@ -314,7 +312,5 @@ def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
     return np.array(image.convert("RGB"))  # a copy: torch wants memory it may write to
 
 
-def _note_once(topic: str, message: str) -> None:
-    if topic not in _noted:
-        _noted.add(topic)
-        logger.warning("%s (said once; other files may be alike)", message)
+def _warn_once(topic: str, message: str) -> None:
+    say_once(f"{message} (said once; other files may be alike)", topic=topic, level=logging.WARNING)

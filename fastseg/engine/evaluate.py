@@ -24,7 +24,7 @@ from fastseg.engine.instance_score import InstanceScore, scores_instances
 from fastseg.errors import DataError, DistributedError, FastsegError, LabelError, OutputError
 from fastseg.metrics import ConfusionMatrix, Scores, check_protocol, sum_over_ranks
 from fastseg.predict import Predictor
-from fastseg.types import DatasetInfo
+from fastseg.types import DatasetInfo, plain_name
 
 Loaded = TypeVar("Loaded")
 
@@ -158,16 +158,11 @@ def check_classes(predictor: Predictor, info: DatasetInfo) -> None:
     names = known.dataset.class_names if known is not None and known.dataset.name != "unnamed" else ()
     extra = names[labelled:]
     instead = f"use weights trained on {info.name}, or the data set of the model (data.name=...)"
-    if predicted != labelled and not (extra and all(_plain(name) in NO_CLASS for name in extra)):
+    if predicted != labelled and not (extra and all(plain_name(name) in NO_CLASS for name in extra)):
         raise FastsegError(f"the model predicts {predicted} classes and {info.name} has {labelled}; {instead}")
     for index, (ours, theirs) in enumerate(zip(names, info.class_names, strict=False)):
-        if _plain(ours) != _plain(theirs):
+        if plain_name(ours) != plain_name(theirs):
             raise FastsegError(f"class {index} is {ours!r} to the model and {theirs!r} in {info.name}; {instead}")
-
-
-def _plain(name: str) -> str:
-    """'Sign_Symbol' and 'sign symbol' are one class."""
-    return "".join(character for character in name.casefold() if character.isalnum())
 
 
 def _count(dataset: SegDataset, limit: int | None) -> int:

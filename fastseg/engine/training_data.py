@@ -16,9 +16,8 @@ from fastseg.data.class_uniform import ClassUniform, find_places, places_as_show
 from fastseg.data.dataset import RepeatedDataset
 from fastseg.engine.build import build_split
 from fastseg.engine.distributed import Processes
-from fastseg.engine.evaluate import _plain
 from fastseg.errors import ConfigError, FastsegError, UnknownNameError, suggest
-from fastseg.types import DatasetInfo
+from fastseg.types import DatasetInfo, plain_name
 
 THREADS = 8  # that read labels, on all processes of a machine together
 
@@ -91,7 +90,7 @@ def check_names(name: str, args: Mapping[str, object], key: str, source: str) ->
 def first_difference(one: DatasetInfo, other: DatasetInfo) -> int | None:
     """The first class that the two call otherwise, or that one of them lacks; None when their classes are the same."""
     for index, pair in enumerate(itertools.zip_longest(one.class_names, other.class_names)):
-        if None in pair or _plain(pair[0]) != _plain(pair[1]):
+        if None in pair or plain_name(pair[0]) != plain_name(pair[1]):
             return index
     return None
 

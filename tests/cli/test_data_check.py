@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from trees.pairs import SIZE, read, truncate, write, write_pairs
 
 from fastseg.cli import main
+from trees.pairs import SIZE, read, truncate, write, write_pairs
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from trees.folder import colours, write_pairs, write_segnet
 
 from fastseg.cli import main
 from fastseg.config import load_config
+from trees.folder import colours, write_pairs, write_segnet
 
 TINY = [
     "schedule.iterations=2",

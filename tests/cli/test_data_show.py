@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from trees.pairs import read, write, write_pairs
 
 import fastseg.contact_sheet
 from fastseg.cli import main
@@ -15,6 +14,7 @@ from fastseg.config import load_config
 from fastseg.contact_sheet import Tile
 from fastseg.data.loader import StreamSampler, training_loader
 from fastseg.engine.build import build_split
+from trees.pairs import read, write, write_pairs
 
 CONFIG = "data: {{name: camvid, root: {root}}}\naugment: {{crop: [24, 32]}}\ntrain: {{seed: 5}}\n"
 

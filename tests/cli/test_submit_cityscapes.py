@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from trees.cityscapes import write_cityscapes
 
 from fastseg.cli import main
 from fastseg.data.cityscapes import CITYSCAPES
@@ -16,6 +15,7 @@ from fastseg.data.road_scenes import ROAD_SCENES
 from fastseg.models import create_model
 from fastseg.types import DatasetInfo, WeightsInfo
 from fastseg.weights import save_weights
+from trees.cityscapes import write_cityscapes
 
 BASES = ["berlin_000000_000019", "berlin_000001_000019"]
 COMMAND = ["submit", "cityscapes"]

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from trees.ade20k import CLASSES, write_ade20k, write_full, write_test_release
 
 from fastseg.data.ade20k import ADE20K, CODING, ade20k
 from fastseg.data.coding import INVALID
 from fastseg.data.dataset import DATASETS, build_dataset
 from fastseg.errors import DataError, LabelError, MissingFileError
 from fastseg.types import IGNORE_INDEX
+from trees.ade20k import CLASSES, write_ade20k, write_full, write_test_release
 
 REAL = Path(os.environ.get("FASTSEG_ADE20K", "data/ADEChallengeData2016"))
 STEMS = {"training": ("ADE_train_00000002", "ADE_train_00000001"), "validation": ("ADE_val_00000001",)}

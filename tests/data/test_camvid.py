@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from trees.camvid import FRAMES as TREE
-from trees.camvid import PACKINGS, frame, painted, save, segnet_values, write_original, write_segnet
 
 from fastseg.data.camvid import CAMVID, FRAMES, camvid, camvid11_480, camvid11_960, camvid32, segnet_split
 from fastseg.data.camvid_colours import BLENDED, ELEVEN, LABELS, segnet
 from fastseg.data.coding import INVALID
 from fastseg.data.dataset import DATASETS, FileDataset, SegDataset, build_dataset
 from fastseg.errors import DataError, LabelError, MissingFileError
+from trees.camvid import FRAMES as TREE
+from trees.camvid import PACKINGS, frame, painted, save, segnet_values, write_original, write_segnet
 
 REAL = Path(os.environ.get("FASTSEG_CAMVID", "data/CamVid"))
 

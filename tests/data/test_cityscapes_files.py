@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from trees.cityscapes import assert_same_samples, pack, samples_of, write_cityscapes, write_list
 
 from fastseg.data import cityscapes_labels
 from fastseg.data.cityscapes import BLANK, CITYSCAPES, cityscapes, cityscapes_images
@@ -20,6 +19,7 @@ from fastseg.data.dataset import FileDataset, build_dataset
 from fastseg.data.files import ArchiveMember
 from fastseg.data.readers import read_ids, read_label
 from fastseg.errors import DataError, FastsegError, ImageReadError, MissingFileError
+from trees.cityscapes import assert_same_samples, pack, samples_of, write_cityscapes, write_list
 
 LABELLED = (("fine", "train"), ("fine", "val"), ("coarse", "train"), ("coarse", "val"), ("coarse", "train_extra"))
 

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from trees.cityscapes import train_ids, write_cityscapes
 
 from fastseg.data import cityscapes_labels
 from fastseg.data.cityscapes import CITYSCAPES, CODINGS, cityscapes
@@ -22,6 +21,7 @@ from fastseg.data.coding import INVALID
 from fastseg.data.dataset import FileDataset
 from fastseg.errors import DataError, LabelError
 from fastseg.types import IGNORE_INDEX
+from trees.cityscapes import train_ids, write_cityscapes
 
 SHARED = range(19)  # values that both kinds of files have
 KINDS = tuple(CODINGS)

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trees.cityscapes import assert_same_samples, write_cityscapes, write_list
 
 from fastseg.data.cityscapes import CODINGS, cityscapes
 from fastseg.data.cityscapes_files import find_entry
 from fastseg.data.dataset import FileDataset, build_dataset
 from fastseg.data.files import ArchiveMember
 from fastseg.errors import DataError, MissingFileError
+from trees.cityscapes import assert_same_samples, write_cityscapes, write_list
 
 
 @pytest.fixture(scope="module")

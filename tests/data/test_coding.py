@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fastseg.data.coding import INVALID, Colours, Values, counted, packed, packed_pixels, ranges, unpacked
+from fastseg.data.dataset import FileDataset
 from fastseg.errors import LabelError
-from fastseg.types import IGNORE_INDEX
+from fastseg.types import IGNORE_INDEX, DatasetInfo
 
 NUMBERS = Values.of((7, 1), (0, 255), "farm")
 PAINTED = Colours({(0, 99, 0): 0, (99, 0, 0): 1, (0, 0, 1): IGNORE_INDEX}, "farm")
@@ -85,3 +86,11 @@ def test_codings_of_one_table_share_a_key_and_others_do_not() -> None:
 def test_numbers_are_told_as_runs_and_the_first_counts_only() -> None:
     assert ranges([0, 1, 2, 5, 7, 8]) == "0-2, 5, 7-8"
     assert counted([1, 2, 3, 4, 5, 6, 7], [9] * 7).endswith("5: 9 px, and 2 more")
+
+
+def test_a_coding_that_knows_more_classes_than_the_data_set_is_refused() -> None:
+    info = DatasetInfo("farm", ("field",), ((0, 99, 0),))
+    assert NUMBERS.classes() == PAINTED.classes() == {0, 1}
+    for coding in (NUMBERS, PAINTED):
+        with pytest.raises(LabelError, match=r"farm has 1 classes and its coding gives 1; correct the table"):
+            FileDataset(info, [], coding)

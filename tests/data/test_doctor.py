@@ -13,8 +13,6 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from trees.cityscapes import write_cityscapes
-from trees.pairs import SIZE, config_for, read, truncate, write, write_pairs
 
 from fastseg.config import Config, DataPart
 from fastseg.data.dataset import ConcatDataset, SegDataset
@@ -23,6 +21,8 @@ from fastseg.data.findings import KINDS, Finding, Report
 from fastseg.data.look import look_at
 from fastseg.errors import ConfigError
 from fastseg.types import DatasetInfo
+from trees.cityscapes import write_cityscapes
+from trees.pairs import SIZE, config_for, read, truncate, write, write_pairs
 
 INFO = DatasetInfo("garden", ("soil", "plant"), ((120, 80, 40), (40, 160, 60)))
 

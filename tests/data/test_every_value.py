@@ -17,11 +17,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from trees.ade20k import write_ade20k
-from trees.camvid import write_original, write_segnet
-from trees.cityscapes import write_cityscapes
-from trees.mapillary import write_mapillary
-from trees.pascal_context import matlab_file, write_mat, write_png
 
 from fastseg.data.camvid_colours import LABELS
 from fastseg.data.dataset import DATASETS, FileDataset, build_dataset
@@ -29,6 +24,11 @@ from fastseg.data.matlab import read_matrix
 from fastseg.data.road_scenes import road_scenes
 from fastseg.errors import DataError, LabelError
 from fastseg.types import IGNORE_INDEX
+from trees.ade20k import write_ade20k
+from trees.camvid import write_original, write_segnet
+from trees.cityscapes import write_cityscapes
+from trees.mapillary import write_mapillary
+from trees.pascal_context import matlab_file, write_mat, write_png
 
 SIZE = (16, 24)
 WITHOUT_FILES = {"road_scenes"}  # drawn; tested at the end

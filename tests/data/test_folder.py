@@ -13,7 +13,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from trees.folder import write_pairs, write_segnet
 
 from fastseg.config import Config, config_differences, dump_config, load_config
 from fastseg.data.class_table import ClassTable, numbered_colour, parse_colour
@@ -24,6 +23,7 @@ from fastseg.data.pairing import files_below, find_pairs, held_back
 from fastseg.engine.build import build_split
 from fastseg.errors import ConfigError, DataError, FastsegError, LabelError, MissingFileError
 from fastseg.types import IGNORE_INDEX
+from trees.folder import write_pairs, write_segnet
 
 CLASSES = {**{value: f"class_{value}" for value in range(10)}, 11: "ignore"}
 FLAT = {"train": {"images": "train", "labels": "trainannot"}}

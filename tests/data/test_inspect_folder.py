@@ -12,9 +12,6 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from trees import scene
-from trees.cityscapes import write_cityscapes
-from trees.folder import VOC_COLOURS, colours, palette, values, write_pairs, write_segnet
 
 from fastseg.config import load_config
 from fastseg.data.dataset import FileDataset
@@ -23,6 +20,9 @@ from fastseg.data.inspect_folder import Inspection, inspect_folder
 from fastseg.data.known_colours import KNOWN, known_names
 from fastseg.engine.build import build_split
 from fastseg.errors import DataError, FastsegError, MissingFileError
+from trees import scene
+from trees.cityscapes import write_cityscapes
+from trees.folder import VOC_COLOURS, colours, palette, values, write_pairs, write_segnet
 
 
 def entries(found: Inspection) -> dict[str, dict[str, str]]:

@@ -12,9 +12,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from trees import scene
-from trees.mapillary import document, numbers, save_labels, write_mapillary
-from trees.mapillary_labels import LABELS
 
 from fastseg.data.cityscapes import CITYSCAPES
 from fastseg.data.coding import INVALID, Colours, Values
@@ -24,6 +21,9 @@ from fastseg.data.mapillary_to_cityscapes import CLASS_OF_LABEL
 from fastseg.data.road_scenes import ROAD_SCENES
 from fastseg.errors import DataError, LabelError, MissingFileError
 from fastseg.types import IGNORE_INDEX
+from trees import scene
+from trees.mapillary import document, numbers, save_labels, write_mapillary
+from trees.mapillary_labels import LABELS
 
 SIZE = (32, 64)
 COUNTS = {"v1.2": (66, 65), "v2.0": (124, 116)}

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trees.pascal_context import matlab_file
 
 from fastseg.data.matlab import read_matrix
 from fastseg.errors import DataError, ImageReadError, LabelError, MissingFileError
+from trees.pascal_context import matlab_file
 
 MAP = np.arange(12, dtype=np.uint16).reshape(3, 4) * 40  # not symmetric: a transposed reading would show
 KINDS = ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"]

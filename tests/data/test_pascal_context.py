@@ -10,13 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from trees.pascal_context import POLE, UNKNOWN, matlab_file, write_mat, write_png
 
 from fastseg.data.coding import INVALID
 from fastseg.data.dataset import DATASETS, FileDataset, build_dataset
 from fastseg.data.pascal_context import CLASS_NAMES, CLASSES, CODINGS, INFOS, LISTS, pascal_context
 from fastseg.errors import DataError, ImageReadError, LabelError, MissingFileError
 from fastseg.types import IGNORE_INDEX
+from trees.pascal_context import POLE, UNKNOWN, matlab_file, write_mat, write_png
 
 REAL = Path(os.environ.get("FASTSEG_PASCAL_CONTEXT", "data/VOCdevkit/VOC2010"))
 ROWS = {"train": ("2008_000008", "2008_000002"), "val": ("2008_000003",)}

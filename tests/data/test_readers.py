@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from fastseg.data import readers
+from fastseg.data import notes, readers
 from fastseg.data.readers import image_from, read_image, read_label
 from fastseg.errors import FastsegError, ImageReadError, LabelError, MissingFileError, printable
 
@@ -24,7 +24,7 @@ FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "PPM")
 
 @pytest.fixture(autouse=True)
 def _nothing_noted_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "_noted", set())
+    monkeypatch.setattr(notes, "_said", set())
 
 
 def encoded(image: Image.Image, file_format: str = "PNG", orientation: int | None = None, **options: object) -> bytes:

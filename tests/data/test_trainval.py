@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from fastseg.data.dataset import build_dataset
+from fastseg.errors import DataError
 from trees.ade20k import write_ade20k
 from trees.camvid import write_original, write_segnet
 from trees.cityscapes import write_cityscapes
 from trees.mapillary import write_mapillary
 from trees.pascal_context import write_mat, write_png
-
-from fastseg.data.dataset import build_dataset
-from fastseg.errors import DataError
 
 SIZE = (16, 24)
 Case = tuple[str, Callable[[Path], object], Mapping[str, object]]

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from trees.cityscapes import write_cityscapes
 
 from fastseg.data import build_dataset
 from fastseg.data.cityscapes import CITYSCAPES
@@ -28,6 +27,7 @@ from fastseg.metrics import ConfusionMatrix, InstanceIoU, NamedIoU, Scores
 from fastseg.predict import Predictor
 from fastseg.types import IGNORE_INDEX
 from toys import StridedModel
+from trees.cityscapes import write_cityscapes
 
 RAW_IDS = np.arange(34)
 WITH_OBJECTS = range(24, 34)

@@ -14,7 +14,6 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from trees.cityscapes import write_cityscapes
 
 from fastseg.cli import main
 from fastseg.data.cityscapes import CITYSCAPES
@@ -26,6 +25,7 @@ from fastseg.metrics import ConfusionMatrix, InstanceIoU
 from fastseg.predict import Predictor
 from fastseg.types import IGNORE_INDEX
 from toys import StridedModel
+from trees.cityscapes import write_cityscapes
 from workers import TwoProcesses
 
 K = CITYSCAPES.num_classes

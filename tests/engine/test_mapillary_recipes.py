@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from trees.cityscapes import write_cityscapes
-from trees.mapillary import write_mapillary
 
 from fastseg.config import load_config
 from fastseg.data.cityscapes import CITYSCAPES
 from fastseg.engine.train import train
 from fastseg.engine.training_data import build_training_data, described
 from fastseg.weights.files import read_weights
+from trees.cityscapes import write_cityscapes
+from trees.mapillary import write_mapillary
 
 CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs"
 SMALL = [

@@ -13,7 +13,6 @@ from typing import cast
 import numpy as np
 import pytest
 from PIL import Image
-from trees.cityscapes import write_cityscapes
 
 from fastseg.data.cityscapes import CITYSCAPES
 from fastseg.engine import submit as module
@@ -22,6 +21,7 @@ from fastseg.errors import DataError, FastsegError, ImageReadError, MissingFileE
 from fastseg.predict import Predictor
 from fastseg.types import DataFile, WeightsInfo
 from toys import NearestColor, StridedModel
+from trees.cityscapes import write_cityscapes
 
 BASES = ["berlin_000000_000019", "berlin_000001_000019"]
 SIZE = (12, 20)

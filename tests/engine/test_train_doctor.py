@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from trees.pairs import SIZE, config_for, read, truncate, write, write_pairs
 
 from fastseg.config import Config
 from fastseg.data.doctor import GLANCES, glance
@@ -16,6 +15,7 @@ from fastseg.engine import train as engine
 from fastseg.engine.build import build_split
 from fastseg.engine.train import train
 from fastseg.errors import DataError, LabelError
+from trees.pairs import SIZE, config_for, read, truncate, write, write_pairs
 from workers import TwoProcesses, short_config
 
 pytestmark = pytest.mark.usefixtures("light_runs")

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from trees.cityscapes import write_cityscapes
-from trees.mapillary import write_mapillary
 
 from fastseg.config import Config, DataPart, load_config
 from fastseg.data import DATASETS, SegDataset
@@ -26,6 +24,8 @@ from fastseg.engine.training_data import build_training_data, class_uniform, des
 from fastseg.errors import ConfigError, DataError, LabelError, MissingFileError
 from fastseg.types import DatasetInfo
 from fastseg.weights.files import read_weights
+from trees.cityscapes import write_cityscapes
+from trees.mapillary import write_mapillary
 from workers import TwoProcesses, column, short_config
 
 pytestmark = pytest.mark.usefixtures("light_runs", "registered")

@@ -267,7 +267,7 @@ def test_eval_writes_boundary_scores_when_asked(
     out = tmp_path / "scores.json"
     arguments = ["eval", str(weights), "--device", "cpu", "--limit", "1", "--json", str(out)]
     assert main([*arguments, "--data-args", "height=32", "width=64", "--boundary", *given]) == 0
-    header = capsys.readouterr().out.splitlines()[0]
+    header = capsys.readouterr().out.splitlines()[1]  # after the data set
     assert header.split("acc %")[1].split() == [word for pixels in used for word in ("F", f"{pixels:g}px")]
     boundary = json.loads(out.read_text())["boundary_f"]
     assert boundary["thresholds"] == used

@@ -116,12 +116,12 @@ def test_commands_in_the_readme_parse() -> None:
     """Every `fastseg ...` line of the README has a command and options that exist."""
     import shlex
 
-    from fastseg.cli import COMMANDS, _command_parser
+    from fastseg.cli import COMMANDS, _command_parser, command_of
 
     lines = [line for block in blocks("README.md", "bash") for line in block.replace("\\\n", " ").splitlines()]
-    commands = [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("fastseg ")]
-    assert {command[0] for command in commands} == COMMANDS.keys()
-    for name, *arguments in commands:
+    commands = [command_of(shlex.split(line, comments=True)[1:]) for line in lines if line.startswith("fastseg ")]
+    assert {name for name, _ in commands} == COMMANDS.keys()
+    for name, arguments in commands:
         _, unknown = _command_parser(name).parse_known_intermixed_args(arguments)
         assert not unknown, f"fastseg {name} {unknown}"
 

@@ -90,14 +90,10 @@ def _dispatch(arguments: list[str]) -> int:
     if name.startswith("-"):
         _overview("fastseg", COMMANDS).parse_args([name])
         raise AssertionError("help and version have ended the program")
-    words = 1
-    if name in _groups():
-        words, name = 2, _second_word(name, arguments)
-    if name not in COMMANDS:
-        raise UnknownNameError(f"unknown command {name!r}; {suggest(name, COMMANDS)}")
+    name, rest = command_of(arguments)
     parser = _command_parser(name)
     # intermixed: `key=value` and input files may stand before and after options
-    args, unknown = parser.parse_known_intermixed_args(arguments[words:])
+    args, unknown = parser.parse_known_intermixed_args(rest)
     if unknown:
         shown = [action for action in parser._actions if action.help != argparse.SUPPRESS]
         options = [option for action in shown for option in action.option_strings if option.startswith("--")]
@@ -105,23 +101,27 @@ def _dispatch(arguments: list[str]) -> int:
     return COMMANDS[name].run(args)
 
 
-def _groups() -> set[str]:
-    """The first words of commands of two."""
-    return {first for first, space, _ in (name.partition(" ") for name in COMMANDS) if space}
+def command_of(arguments: list[str]) -> tuple[str, list[str]]:
+    """The command, of one word or two, that arguments begin with, and the rest of them.
 
-
-def _second_word(group: str, arguments: list[str]) -> str:
-    """The command of `group` that the arguments name. Without one, help ends the program."""
+    A first word of two alone prints help and ends the program. Raises UnknownNameError for what is no command.
+    """
+    first, *rest = arguments
     members = {
-        name.removeprefix(f"{group} "): module for name, module in COMMANDS.items() if name.startswith(f"{group} ")
+        name.removeprefix(f"{first} "): module for name, module in COMMANDS.items() if name.startswith(f"{first} ")
     }
-    word = arguments[1] if len(arguments) > 1 else "--help"
-    if word.startswith("-"):
-        _overview(f"fastseg {group}", members).parse_args([word])
+    if not members and first not in COMMANDS:
+        firsts = {name.partition(" ")[0] for name in COMMANDS}
+        raise UnknownNameError(f"unknown command {first!r}; {suggest(first, firsts)}")
+    if not members:
+        return first, rest
+    second, *rest = rest or ["--help"]
+    if second.startswith("-"):
+        _overview(f"fastseg {first}", members).parse_args([second])
         raise AssertionError("help and version have ended the program")
-    if word not in members:
-        raise UnknownNameError(f"unknown command '{group} {word}'; {suggest(word, members)}")
-    return f"{group} {word}"
+    if second not in members:
+        raise UnknownNameError(f"unknown command '{first} {second}'; {suggest(second, members)}")
+    return f"{first} {second}", rest
 
 
 def _overview(program: str, commands: dict[str, ModuleType]) -> _Parser:

@@ -100,7 +100,7 @@ def _resized(
     # both take the centre of a pixel for its place; of equal sizes they are copies
     image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
     label = cv2.resize(label, size, interpolation=cv2.INTER_NEAREST_EXACT)
-    return (cv2.flip(image, 1), cv2.flip(label, 1)) if flip else (image, label)
+    return (cv2.flip(image, 1, dst=image), cv2.flip(label, 1, dst=label)) if flip else (image, label)
 
 
 def _warped(

@@ -22,6 +22,7 @@ from fastseg.data import cityscapes_files as files
 from fastseg.data import cityscapes_labels, listing
 from fastseg.data.coding import Values
 from fastseg.data.dataset import DATASETS, FileDataset, SegDataset
+from fastseg.data.notes import say_once
 from fastseg.data.readers import read_image
 from fastseg.errors import DataError, ImageReadError, MissingFileError, printable, suggest
 from fastseg.types import IGNORE_INDEX, DataFile, DatasetInfo, Sample
@@ -34,7 +35,6 @@ RAW_IDS = range(34)  # of which 19 are classes; -1, the license plate, is in no 
 # Black all over in the published archive; the download page asks to replace it.
 BLANK = "troisdorf_000000_000073_leftImg8bit.png"
 
-logger = logging.getLogger(__name__)
 
 CITYSCAPES = DatasetInfo(
     name="cityscapes",
@@ -253,5 +253,7 @@ def _is_blank(image: DataFile) -> bool:
     except ImageReadError:
         blank = True
     if blank:
-        logger.warning("cityscapes: %s is left out: it is black all over, as published", printable(image))
+        say_once(
+            f"cityscapes: {printable(image)} is left out: it is black all over, as published", level=logging.WARNING
+        )
     return blank

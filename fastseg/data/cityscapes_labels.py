@@ -7,20 +7,17 @@ way, a network learns nonsense without an error.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from fastseg.data.notes import say_once
 from fastseg.data.readers import read_label
 from fastseg.errors import LabelError, printable
 from fastseg.types import IGNORE_INDEX, DataFile
 
 PROOFS = {"labelIds": range(19, 34), "labelTrainIds": (IGNORE_INDEX,)}  # the values that one kind only has
 FEW = 4  # files that are looked at in any case: nearly every one decides
-
-logger = logging.getLogger(__name__)
-_said: set[str] = set()
 
 
 def kind_of(labels: Sequence[DataFile], asked: str, *, what: str) -> str:
@@ -50,7 +47,7 @@ def kind_of(labels: Sequence[DataFile], asked: str, *, what: str) -> str:
         raise LabelError(f"{what} mixes two kinds of label files: {one}, but {other}; make them all of one kind")
     if found:
         ((kind, (file, value)),) = found.items()
-        _say(f"{what}: labels are {kind} (value {value} in {printable(file)})")
+        say_once(f"{what}: labels are {kind} (value {value} in {printable(file)})", level=logging.WARNING)
         return kind
     named = {kind for file in labels for kind in PROOFS if file.name.endswith(f"_{kind}.png")}
     if len(named) != 1 or not all(file.name.endswith(f"_{kind}.png") for kind in named for file in labels):
@@ -60,7 +57,8 @@ def kind_of(labels: Sequence[DataFile], asked: str, *, what: str) -> str:
             "data.args.labels=labelIds or data.args.labels=labelTrainIds"
         )
     (kind,) = named
-    _say(f"{what}: labels are {kind} (by the names of the files: none of {len(labels)} has a value of 19-33 or 255)")
+    proof = f"by the names of the files: none of {len(labels)} has a value of 19-33 or 255"
+    say_once(f"{what}: labels are {kind} ({proof})", level=logging.WARNING)
     return kind
 
 
@@ -75,10 +73,3 @@ def spread(count: int, few: int) -> Iterator[int]:
     chosen = list(dict.fromkeys(np.linspace(0, count - 1, few).round().astype(int).tolist())) if count else []
     yield from chosen
     yield from (place for place in range(count) if place not in chosen)
-
-
-def _say(line: str) -> None:
-    """Once, by the first of several processes, and as a warning, which is shown without a set-up of logging."""
-    if line not in _said and os.environ.get("RANK", "0") == "0":
-        _said.add(line)
-        logger.warning("%s", line)

@@ -78,7 +78,7 @@ def open_archive(path: Path) -> zipfile.ZipFile:
                 _open[path] = state, zipfile.ZipFile(path)
         except FileNotFoundError:
             raise MissingFileError(f"{printable(path)} does not exist") from None
-        except (zipfile.BadZipFile, OSError) as error:
+        except Exception as error:  # zipfile raises OSError, BadZipFile, NotImplementedError, struct.error and more
             size = f" ({os.path.getsize(path)} bytes)" if os.path.isfile(path) else ""
             raise ImageReadError(
                 f"{printable(path)}{size} is no zip archive that can be read: {error}; a zip's directory stands at its "

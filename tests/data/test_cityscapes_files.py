@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fastseg.data import cityscapes_labels
+from fastseg.data import notes
 from fastseg.data.cityscapes import BLANK, CITYSCAPES, cityscapes, cityscapes_images
 from fastseg.data.dataset import FileDataset, build_dataset
 from fastseg.data.files import ArchiveMember
@@ -179,7 +179,7 @@ def test_train_extra_is_coarse_and_the_rest_fine_unless_said_otherwise(
     assert packages == {"train": "gtFine", "val": "gtFine", "train_extra": "gtCoarse"}
     assert len(build_dataset("cityscapes", "train+train_extra", root=str(unpacked))) == 8
     caplog.clear()
-    cityscapes_labels._said.clear()
+    notes._said.clear()
     cityscapes(str(unpacked), "val", annotations="coarse")
     assert caplog.text.count("cityscapes val (coarse): labels are labelIds") == 1
 

@@ -14,7 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fastseg.data import cityscapes_labels
+from fastseg.data import notes
 from fastseg.data.cityscapes import CITYSCAPES, CODINGS, cityscapes
 from fastseg.data.cityscapes_labels import FEW, kind_of, spread
 from fastseg.data.coding import INVALID
@@ -47,7 +47,7 @@ class Picture:
 
 @pytest.fixture(autouse=True)
 def nothing_said_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cityscapes_labels, "_said", set())
+    monkeypatch.setattr(notes, "_said", set())
 
 
 def read_all(files: Sequence[Picture], asked: str) -> None:
@@ -190,9 +190,12 @@ def test_spread_gives_every_place_once_and_the_ends_first(count: int, few: int) 
 def test_the_decision_is_said_once_and_by_the_first_process_only(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    messages = []
     for rank in ("1", "0", "0"):
         monkeypatch.setenv("RANK", rank)
         kind_of([Picture({26}, "x.png")], "auto", what="cityscapes train")
+        messages.append(len(caplog.messages))
+    assert messages == [0, 1, 1]
     assert caplog.messages == ["cityscapes train: labels are labelIds (value 26 in /data/x.png)"]
     assert caplog.records[0].levelno >= logging.WARNING  # what Python shows without a set-up
 

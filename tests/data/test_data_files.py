@@ -195,6 +195,19 @@ def test_the_identity_of_a_member_changes_with_its_content_and_its_archive(archi
     assert file_identity(member) != first
 
 
+def test_the_identity_of_a_member_tells_its_name_and_content_where_sizes_and_times_are_equal(tmp_path: Path) -> None:
+    identities = []
+    for text in (b"one", b"two"):
+        path = tmp_path / "a.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in ("a.png", "b.png"):
+                archive.writestr(name, text)
+        os.utime(path, ns=(0, 0))
+        files._open.clear()  # as in the next process
+        identities += [file_identity(ArchiveMember(path, name)) for name in ("a.png", "b.png")]
+    assert len(set(identities)) == 4
+
+
 def test_the_identity_of_what_does_not_exist_is_an_error(archive: Path, tmp_path: Path) -> None:
     for file in (tmp_path / "gone.png", ArchiveMember(archive, "gone.png"), ArchiveMember(tmp_path / "gone.zip", "a")):
         with pytest.raises(MissingFileError, match="gone"):

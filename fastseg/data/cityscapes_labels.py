@@ -43,8 +43,17 @@ def kind_of(labels: Sequence[DataFile], asked: str, *, what: str) -> str:
                 )
         return asked
     if len(found) > 1:
-        one, other = (f"{printable(file)} is {kind} (value {value})" for kind, (file, value) in found.items())
-        raise LabelError(f"{what} mixes two kinds of label files: {one}, but {other}; make them all of one kind")
+        (first, one), (second, other) = found.values()
+        if first is second:
+            raise LabelError(
+                f"{what}: {printable(first)} has value {one}, which labelIds have only, and value {other}, which "
+                "labelTrainIds have only; make the file again"
+            )
+        one_kind, other_kind = found
+        raise LabelError(
+            f"{what} mixes two kinds of label files: {printable(first)} is {one_kind} (value {one}), but "
+            f"{printable(second)} is {other_kind} (value {other}); make them all of one kind"
+        )
     if found:
         ((kind, (file, value)),) = found.items()
         say_once(f"{what}: labels are {kind} (value {value} in {printable(file)})", level=logging.WARNING)

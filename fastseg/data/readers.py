@@ -309,7 +309,7 @@ def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
         raise ImageReadError(
             f"{name} has pixels of mode {mode}, which have no defined white; save it as 8-bit or 16-bit grey or RGB"
         )
-    return np.array(image.convert("RGB"))  # a copy: torch wants memory it may write to
+    return np.array(image if mode == "RGB" else image.convert("RGB"))  # a copy: torch wants memory it may write to
 
 
 def _warn_once(topic: str, message: str) -> None:

@@ -42,6 +42,8 @@ def info_from_dict(table: Mapping[str, Any], *, file: str = "", sha256: str = ""
     dataset, preprocessing = dict(table["dataset"]), dict(table["preprocessing"])
     for key in ("class_names", "official_ids"):
         dataset[key] = tuple(dataset[key])
+    for key in ("categories", "instance_classes"):
+        dataset[key] = tuple(dataset.get(key, ()))  # younger than the first files
     dataset["palette"] = tuple((int(r), int(g), int(b)) for r, g, b in dataset["palette"])
     for key in ("mean", "std"):
         preprocessing[key] = tuple(float(value) for value in preprocessing[key])

@@ -254,7 +254,8 @@ def test_eval_of_cityscapes_shows_categories_and_instances_unless_told_not_to(
     arguments = ["eval", "--data", "cityscapes", "--root", str(root), "--split", "val"]
     assert main([*arguments, "--json", str(tmp_path / "scores.json")]) == 0
     printed = capsys.readouterr().out
-    assert printed.splitlines()[0].split() == ["class", "IoU", "%", "acc", "%", "iIoU", "%"]
+    assert printed.splitlines()[0] == "cityscapes, val: 2 images"
+    assert printed.splitlines()[1].split() == ["class", "IoU", "%", "acc", "%", "iIoU", "%"]
     assert ["category", "IoU", "%", "iIoU", "%"] in [line.split() for line in printed.splitlines()]
     content = json.loads((tmp_path / "scores.json").read_text())
     assert content["categories"]["names"] == ["flat", "construction", "object", "nature", "sky", "human", "vehicle"]

@@ -23,6 +23,7 @@ import numpy as np
 
 from fastseg.data.cache_file import CacheFile, CacheWriter, planned, sample_key
 from fastseg.data.dataset import ConcatDataset, SegDataset
+from fastseg.environment import usable_cores
 from fastseg.errors import ConfigError, DataError, OutputError, printable
 
 INSTEAD = "choose another folder (data.cache_dir=...), or data.cache=none or memory"
@@ -207,7 +208,7 @@ def _fill(
         else:
             writer.put(index, *dataset.load(index))
 
-    with ThreadPoolExecutor(_cores(), thread_name_prefix="cache") as pool:
+    with ThreadPoolExecutor(usable_cores(), thread_name_prefix="cache") as pool:
         futures = [pool.submit(put, index) for index in range(len(keys))]
         try:
             with _progress(len(keys), say) as advance:
@@ -276,12 +277,6 @@ def _locked(path: Path, say: Say) -> Iterator[bool]:
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
         yield locks
-
-
-def _cores() -> int:
-    with contextlib.suppress(AttributeError):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _gigabytes(size: int) -> str:

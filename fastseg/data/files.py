@@ -65,6 +65,35 @@ class ArchiveMember:
         return info
 
 
+@dataclass(frozen=True)
+class FileInMemory:
+    """A file that has been read already, or is not written yet; `place` says where it belongs."""
+
+    place: str
+    content: bytes
+
+    @property
+    def name(self) -> str:
+        return PurePosixPath(self.place).name
+
+    def __str__(self) -> str:
+        return self.place
+
+    def read_bytes(self) -> bytes:
+        return self.content
+
+
+def read_head(file: DataFile, size: int) -> bytes:
+    """The first `size` bytes of a file, or all of a shorter one. Raises OSError, zipfile.BadZipFile or FastsegError."""
+    if isinstance(file, ArchiveMember):
+        with open_archive(file.archive).open(file.member) as stream:
+            return stream.read(size)
+    if isinstance(file, Path):
+        with open(file, "rb") as stream:
+            return stream.read(size)
+    return file.read_bytes()[:size]
+
+
 def open_archive(path: Path) -> zipfile.ZipFile:
     """The archive, opened once per process and again when its file has changed.
 

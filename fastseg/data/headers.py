@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import io
 import warnings
-from pathlib import Path
 
 from PIL import Image
 
-from fastseg.data.files import ArchiveMember, open_archive
+from fastseg.data.files import read_head
 from fastseg.data.readers import FORMATS, read_image
 from fastseg.types import DataFile
 
@@ -23,18 +22,8 @@ def image_size(file: DataFile) -> tuple[int, int]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # a size beyond Pillow's limits: the reader has its own
-            with Image.open(io.BytesIO(_head(file)), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(read_head(file, HEAD)), formats=FORMATS) as image:
                 return image.height, image.width
     except Exception:  # a header that is longer, damaged or none; the one reader finds the words for it
         height, width, _ = read_image(file, apply_exif=False).shape
         return height, width
-
-
-def _head(file: DataFile) -> bytes:
-    if isinstance(file, ArchiveMember):
-        with open_archive(file.archive).open(file.member) as stream:
-            return stream.read(HEAD)
-    if isinstance(file, Path):
-        with open(file, "rb") as stream:
-            return stream.read(HEAD)
-    return file.read_bytes()

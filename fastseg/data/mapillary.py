@@ -27,7 +27,9 @@ from fastseg.data import listing
 from fastseg.data.cityscapes import CITYSCAPES
 from fastseg.data.coding import INVALID, Colours, LabelCoding, Values
 from fastseg.data.dataset import DATASETS, FileDataset, SegDataset
+from fastseg.data.files import read_head
 from fastseg.data.mapillary_to_cityscapes import CLASS_OF_LABEL
+from fastseg.data.png import HEADER, RGB, RGB_ALPHA, png_header
 from fastseg.errors import DataError, MissingFileError, printable, suggest
 from fastseg.types import IGNORE_INDEX, DatasetInfo
 
@@ -256,10 +258,9 @@ def _colours(labels: list[Label], values: list[int], file: Path, source: Path) -
 
 
 def _is_painted(file: Path) -> bool:
-    """Whether a PNG holds colours, not numbers: its header's colour type is 2 or 6 (PNG specification, IHDR)."""
+    """Whether a PNG holds colours, not numbers."""
     try:
-        with open(file, "rb") as stream:
-            header = stream.read(26)
+        header = png_header(read_head(file, HEADER.size))
     except OSError:  # the reader says what is wrong when the file is loaded
         return False
-    return header.startswith(b"\x89PNG") and len(header) == 26 and header[25] in (2, 6)
+    return header is not None and header.colour_type in (RGB, RGB_ALPHA)

@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from fastseg.data import listing
+from fastseg.data.class_table import numbered_colour
 from fastseg.data.coding import LabelCoding, Values
 from fastseg.data.dataset import DATASETS, FileDataset, SegDataset
 from fastseg.data.matlab import read_matrix
@@ -60,14 +61,8 @@ CLASS_NAMES = tuple(CLASSES)
 OTHER_NAMES = {"diningtable": "table", "bedcloth": "bedclothes", "clothes": "cloth"}
 
 
-def _voc_colour(value: int) -> tuple[int, int, int]:
-    """The colour of a raw value: its bits in turn, least first, are the highest bits of red, green, blue, red, ..."""
-    red, green, blue = (sum((value >> (3 * i + channel) & 1) << (7 - i) for i in range(3)) for channel in range(3))
-    return red, green, blue
-
-
 def _info(values: range, class_names: tuple[str, ...]) -> DatasetInfo:
-    return DatasetInfo(NAME, class_names, tuple(map(_voc_colour, values)), official_ids=tuple(values))
+    return DatasetInfo(NAME, class_names, tuple(map(numbered_colour, values)), official_ids=tuple(values))
 
 
 # how many classes -> what they are: with 59 the background is ignored, with 60 it is class 0

@@ -8,7 +8,6 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from fastseg.config import Config
 from fastseg.data.augment import recoloured, render
 from fastseg.data.cache import disk_cached, find_cache
 from fastseg.data.dataset import CachedDataset, ConcatDataset, FileDataset, SegDataset
+from fastseg.data.files import FileInMemory
 from fastseg.data.loader import AugmentedDataset, collate
 from fastseg.data.readers import read_image
 from fastseg.data.window import draw_window
@@ -34,23 +34,6 @@ LARGEST_BATCH = 8  # images that are stacked at most: a share of the work that d
 NETWORK_STEPS = 5
 
 Say = Callable[[str], None]
-
-
-class HeldFile(NamedTuple):
-    """A file that has been read already."""
-
-    place: str
-    data: bytes
-
-    @property
-    def name(self) -> str:
-        return self.place
-
-    def __str__(self) -> str:
-        return self.place
-
-    def read_bytes(self) -> bytes:
-        return self.data
 
 
 @dataclass
@@ -214,7 +197,7 @@ def _load(dataset: SegDataset, index: int, clock: _Clock) -> tuple[np.ndarray, n
     clock.stop("read files")
     image = read_image(data[0], apply_exif=False)
     clock.stop("decode image")
-    label = dataset.coding.load(HeldFile(str(files.label), data[1]))
+    label = dataset.coding.load(FileInMemory(str(files.label), data[1]))
     clock.stop("decode label")
     return image, label
 

@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import io
 import os
-import struct
 import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +23,12 @@ from PIL import Image
 from fastseg.atomic import write_atomically
 from fastseg.data.cityscapes import CITYSCAPES, cityscapes_images
 from fastseg.data.coding import counted, ranges
-from fastseg.data.files import ArchiveMember, open_archive
+from fastseg.data.files import ArchiveMember, FileInMemory, open_archive
+from fastseg.data.headers import image_size
+from fastseg.data.png import GREY, GREY_ALPHA, PALETTE, RGB, RGB_ALPHA, png_header
 from fastseg.data.readers import check_exists, read_image, read_label
 from fastseg.engine.evaluate import check_classes, read_ahead
-from fastseg.errors import DataError, FastsegError, ImageReadError, OutputError, printable, suggest
+from fastseg.errors import DataError, FastsegError, OutputError, printable, suggest
 from fastseg.output import check_target
 from fastseg.predict import Predictor
 from fastseg.types import IGNORE_INDEX, DataFile
@@ -37,27 +37,10 @@ COUNTS = {"train": 2975, "val": 500, "test": 1525}
 ENDING = "_pred_labelIds.png"
 SHOWN = 5
 
-PNG_HEADER = struct.Struct(
-    ">8s4x4sIIBB"
-)  # signature, length, type of the first chunk, width, height, bits, colour type
-ONE_CHANNEL = (0, 3)  # colour types: grey, and a palette, whose indices are read
+ONE_CHANNEL = (GREY, PALETTE)  # of a palette the indices are read
 
 Progress = Callable[[int, int], None]
 Images = Sequence[tuple[str, DataFile]]
-
-
-@dataclass(frozen=True)
-class ResultInMemory:
-    """A file that is not written yet."""
-
-    name: str
-    content: bytes
-
-    def __str__(self) -> str:
-        return self.name
-
-    def read_bytes(self) -> bytes:
-        return self.content
 
 
 def split_images(root: str, split: str, *, partial: bool = False) -> list[tuple[str, DataFile]]:
@@ -78,7 +61,7 @@ def split_images(root: str, split: str, *, partial: bool = False) -> list[tuple[
     return images
 
 
-def predict_results(predictor: Predictor, images: Images, *, progress: Progress | None = None) -> list[ResultInMemory]:
+def predict_results(predictor: Predictor, images: Images, *, progress: Progress | None = None) -> list[FileInMemory]:
     """Every image's labels as official ids, under the name that the server expects, in memory.
 
     Raises FastsegError for a network of other classes than Cityscapes', ImageReadError for an image.
@@ -99,7 +82,7 @@ def predict_results(predictor: Predictor, images: Images, *, progress: Progress 
         for index, image in loaded:
             buffer = io.BytesIO()
             Image.fromarray(ids[predictor.predict_array(image)]).save(buffer, "PNG")
-            results.append(ResultInMemory(images[index][0] + ENDING, buffer.getvalue()))
+            results.append(FileInMemory(images[index][0] + ENDING, buffer.getvalue()))
             if progress is not None:
                 progress(len(results), len(images))
     return results
@@ -136,13 +119,13 @@ def check_results(results: Sequence[DataFile], images: Images, *, progress: Prog
             shown = ", ".join(printable(file) for file in found[:SHOWN])
             faults.append(f"{printable(base)}: {len(found)} results, of which the server cannot choose: {shown}")
         for file in found:
-            faults += [f"{printable(file)}: {fault}" for fault in _faults(file, _image_size(image))]
+            faults += [f"{printable(file)}: {fault}" for fault in _faults(file, image_size(image))]
         if progress is not None:
             progress(done, len(images))
     return faults + [f"{printable(file)}: there is no such image; remove the file" for file in strangers]
 
 
-def pack_results(path: Path, results: Sequence[ResultInMemory], *, overwrite: bool = False) -> int:
+def pack_results(path: Path, results: Sequence[FileInMemory], *, overwrite: bool = False) -> int:
     """Write results into the zip archive `path`, whole or not at all; returns its size in bytes.
 
     The archive is made in memory. Equal results give equal archives. Raises OutputError when `path` exists, unless
@@ -197,19 +180,18 @@ def _matched(results: Sequence[DataFile], images: Images) -> tuple[Mapping[str, 
 
 
 def _faults(file: DataFile, size: tuple[int, int]) -> Iterator[str]:
-    """What is wrong with one result for an image of `size` (width, height)."""
+    """What is wrong with one result for an image of `size` (H,W)."""
     try:
         content = file.read_bytes()
-        header = _png_header(content)
+        header = png_header(content)
         if header is None:
             yield "is no PNG"
             return
-        width, height, bits, colour_type = header
-        if (width, height) != size:
-            yield f"is {width}x{height}, but its image is {size[0]}x{size[1]}"
-        if bits != 8 or colour_type not in ONE_CHANNEL:
-            channels = {2: 3, 4: 2, 6: 4}.get(colour_type, 1)
-            yield f"has {channels} channels of {bits} bits; a result has one channel of 8 bits"
+        if (header.height, header.width) != size:
+            yield f"is {header.width}x{header.height}, but its image is {size[1]}x{size[0]}"
+        if header.bits != 8 or header.colour_type not in ONE_CHANNEL:
+            channels = {RGB: 3, GREY_ALPHA: 2, RGB_ALPHA: 4}.get(header.colour_type, 1)
+            yield f"has {channels} channels of {header.bits} bits; a result has one channel of 8 bits"
             return
         values, counts = np.unique(read_label(content), return_counts=True)
     except (OSError, FastsegError) as error:
@@ -222,27 +204,3 @@ def _faults(file: DataFile, size: tuple[int, int]) -> Iterator[str]:
             f"has values {{{counted(values[wrong], counts[wrong])}}} that are no class; allowed are "
             f"{ranges(CITYSCAPES.official_ids)}{'. These look like train ids: write official ids' if train_ids else ''}"
         )
-
-
-def _image_size(file: DataFile) -> tuple[int, int]:
-    """Width and height of a PNG, of which no more than its header is read."""
-    if isinstance(file, ArchiveMember):
-        with open_archive(file.archive).open(file.member) as stream:
-            header = _png_header(stream.read(PNG_HEADER.size))
-    else:
-        with open(str(file), "rb") as stream:
-            header = _png_header(stream.read(PNG_HEADER.size))
-    if header is None:
-        raise ImageReadError(f"{printable(file)} is no PNG, as cityscapes' images are; fetch it again")
-    return header[0], header[1]
-
-
-def _png_header(content: bytes) -> tuple[int, int, int, int] | None:
-    """Width, height, bits per channel and colour type, or None for what is no PNG.
-
-    Source: the PNG specification, W3C, sections 5.2 and 11.2.1.
-    """
-    if len(content) < PNG_HEADER.size:
-        return None
-    signature, chunk, width, height, bits, colour_type = PNG_HEADER.unpack_from(content)
-    return (width, height, bits, colour_type) if (signature, chunk) == (b"\x89PNG\r\n\x1a\n", b"IHDR") else None

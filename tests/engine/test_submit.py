@@ -297,7 +297,7 @@ def test_what_is_no_folder_and_no_archive_is_refused(tmp_path: Path) -> None:
         find_results(tmp_path / "a.zip")
 
 
-def test_an_image_that_is_no_png_is_named(root: Path, good: Path, images: Images) -> None:
+def test_an_image_that_cannot_be_read_is_named(root: Path, good: Path, images: Images) -> None:
     Path(str(images[0][1])).write_text("nothing")
-    with pytest.raises(ImageReadError, match=f"{BASES[0]}_leftImg8bit.png is no PNG"):
+    with pytest.raises(ImageReadError, match=f"{BASES[0]}_leftImg8bit.png .7 bytes. is no image"):
         check_results(find_results(good), images)

@@ -21,7 +21,7 @@ from pathlib import Path
 from fastseg.data import listing
 from fastseg.data.class_table import ClassTable
 from fastseg.data.dataset import DATASETS, FileDataset, SegDataset
-from fastseg.data.pairing import Pairs, find_pairs, held_back, listed
+from fastseg.data.pairing import Pairs, find_pairs, held_back, listed, listed_alone, path_from
 from fastseg.errors import ConfigError, DataError, MissingFileError, UnknownNameError, printable, suggest
 from fastseg.types import DatasetInfo, Sample
 
@@ -67,25 +67,21 @@ def folder(
     except ConfigError as error:
         raise ConfigError(f"data.args.splits.{source}: {error}") from None
     leave_out = _excluded(exclude)
-    samples = {key: sample for key, sample in found.items() if _from_root(sample, place) not in leave_out}
+    samples = [(key, sample) for key, sample in found if _from_root(sample, place) not in leave_out]
     if not samples:
         raise DataError(
             f"data.args.exclude names all {len(found)} samples of split {source!r} of {printable(place)}; shorten it"
         )
     if divided:
-        back = held_back(list(samples), share)
-        samples = {key: sample for key, sample in samples.items() if (key in back) == (split == "val")}
-    return FileDataset(info, list(samples.values()), table.coding(title))
+        back = held_back([key for key, _ in samples], share)
+        samples = [(key, sample) for key, sample in samples if (key in back) == (split == "val")]
+    return FileDataset(info, [sample for _, sample in samples], table.coding(title))
 
 
-def _split(root: Path, entry: Mapping[str, str], *, skip: bool) -> dict[str, Sample]:
-    """Samples by key."""
+def _split(root: Path, entry: Mapping[str, str], *, skip: bool) -> list[tuple[str, Sample]]:
+    """Samples with their keys, which are the same wherever `root` is and however it is spelled."""
     if "images" not in entry:
-        path = root / entry["list"]
-        if not path.is_file():
-            raise MissingFileError(f"the list {printable(path)} does not exist; correct data.args.splits")
-        samples = listing.samples_from_list(path, root, lambda image: None)
-        return {str(sample.image): sample for sample in samples}
+        return listed_alone(root / entry["list"], root)
     pairs = find_pairs(root, entry["images"], entry["labels"])
     if not pairs.samples:
         raise DataError(
@@ -102,7 +98,7 @@ def _split(root: Path, entry: Mapping[str, str], *, skip: bool) -> dict[str, Sam
                 f"{listing.first([str(path) for path in alone])}; complete them, remove them, or set "
                 "data.args.unpaired=skip"
             )
-    return pairs.samples
+    return list(pairs.samples.items())
 
 
 def _examples(pairs: Pairs) -> str:
@@ -147,4 +143,5 @@ def _excluded(exclude: object) -> set[str]:
 
 def _from_root(sample: Sample, root: Path) -> str:
     """The image's path from `root` as one printable line, which a configuration can hold whatever the file's bytes."""
-    return printable(str(sample.image).removeprefix(f"{root}/"))
+    image = Path(str(sample.image))
+    return printable(path_from(root, image) or str(image))

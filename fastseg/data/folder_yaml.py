@@ -25,9 +25,11 @@ def report(found: Inspection) -> str:
     if found.read < found.pairs + len(seen.problems):
         lines[0] += f", of which {found.read} were read (--limit)"
     if found.known is not None:
+        command = f"`data.name={found.known.adapter} data.root={printable(found.root)}`"
         lines.append(
-            f"this looks like {found.known.title}: `data.name={found.known.adapter} data.root={printable(found.root)}` "
-            "reads it as its papers do"
+            f"the folders are called as those of {found.known.title}, but {found.doubt}; if it is, {command} reads it"
+            if found.doubt
+            else f"this looks like {found.known.title}: {command} reads it as its papers do"
         )
     lines += ["", "splits"]
     for split, pairs in found.layout.pairs.items():
@@ -128,6 +130,8 @@ def _classes(found: Inspection) -> list[str]:
     tally, coloured = found.survey.tally, found.survey.coloured
     total, read = sum(tally.pixels.values()), sum(found.survey.modes.values())
     origin = f"names from {found.source_of_names}" if found.source_of_names else "names are yours to give"
+    if found.known is not None and found.doubt:
+        origin += f" (the folders are called as those of {found.known.title}, but {found.doubt})"
     if found.read < found.pairs + len(found.survey.problems):
         origin += f"; only {found.read} labels were read, and other values will be refused"
     elif all(meaning.name != IGNORE for meaning in found.meanings):

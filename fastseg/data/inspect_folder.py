@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastseg.data import listing, pairing
 from fastseg.data.class_table import IGNORE, MOST_CLASSES
 from fastseg.data.coding import unpacked
-from fastseg.data.known_colours import Colour, known_names
+from fastseg.data.known_colours import Colour, files_fit, known_names
 from fastseg.data.known_layouts import KnownLayout, known_layout
 from fastseg.data.label_survey import Survey, survey
 from fastseg.data.layout_guess import Layout, guess_layout
@@ -35,7 +35,10 @@ class Meaning:
 
 @dataclass
 class Inspection:
-    """Everything that was found below `root`; `meanings` is empty where the labels cannot be used as they are."""
+    """Everything that was found below `root`; `meanings` is empty where the labels cannot be used as they are.
+
+    `doubt` says why the values are not taken for those of `known`, whose folders are called alike.
+    """
 
     root: Path
     layout: Layout
@@ -44,6 +47,7 @@ class Inspection:
     read: int
     meanings: list[Meaning] = field(default_factory=list)
     source_of_names: str = ""
+    doubt: str = ""
     refusal: str = ""
 
     @property
@@ -84,7 +88,7 @@ def inspect_folder(
     )
     found.refusal = _refusal(seen)
     if not found.refusal:
-        found.meanings, found.source_of_names = _meanings(seen, known)
+        _name(found)
     return found
 
 
@@ -165,39 +169,61 @@ def hex_colour(colour: Colour) -> str:
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 
-def _meanings(seen: Survey, known: KnownLayout | None) -> tuple[list[Meaning], str]:
-    """What every value or colour is taken for, in order of the codes, and where the names are from."""
+def _name(found: Inspection) -> None:
+    """Say what every value or colour is taken for, in order of the codes, and where the names are from."""
+    seen, known = found.survey, found.known
     codes = sorted(seen.tally.pixels)
     colours: dict[int, Colour] = {}
     if seen.coloured:
         colours = {code: unpacked(code) for code in codes}
     elif not seen.palettes_differ and any(colour != (value,) * 3 for value, colour in seen.palette.items()):
         colours = {code: seen.palette[code] for code in codes if code in seen.palette}
-    by_layout = known.names(codes) if known is not None and not seen.coloured else None
+    labels = [sample.label.name for pairs in found.layout.pairs.values() for sample in pairs.samples.values()]
+    names: dict[int, str] = {}
+    comments: dict[int, str] = {}
+    title, source = "", ""
+    if known is not None:
+        if not seen.coloured:
+            names, found.doubt = known.names(codes, labels, seen.sizes)
+        elif known.tables:
+            found.doubt = "its label files hold values, and these hold colours"
+        title, source = known.title, f"the layout of {known.title}"
     by_colour = known_names(set(colours.values()))
-    if known is not None and by_layout is not None:
-        names, source = by_layout, f"the layout of {known.title}"
-    elif by_colour is not None:
-        names = {code: by_colour[1][colour] for code, colour in colours.items() if colour in by_colour[1]}
-        source = f"the colours of {by_colour[0]}"
-    else:
-        names, source = {}, ""
-    if IGNORE in names.values() and set(names.values()) == {IGNORE}:
+    if not names and by_colour is not None:
+        title, source = by_colour[0], f"the colours of {by_colour[0]}"
+        names, comments = _by_colour(by_colour[1], colours, title, sure=files_fit(title, labels))
+    if set(names.values()) <= {IGNORE}:
         names, source = {}, ""  # nothing but void would be left
+    found.source_of_names = source
     binary = not seen.coloured and set(codes) == BINARY
     grey = seen.coloured and all(len(set(colour)) == 1 for colour in colours.values())
-    meanings: list[Meaning] = []
     number = 0
     for code in codes:
-        name, comment = names.get(code, ""), ""
-        if not name and not seen.coloured and code == IGNORE_INDEX and not binary and len(codes) > 1:
+        name, comment = names.get(code, ""), comments.get(code, "")
+        if name == IGNORE:
+            comment = f"void in {title}"
+        elif not name and not seen.coloured and code == IGNORE_INDEX and not binary and len(codes) > 1:
             name, comment = IGNORE, "255 is void by custom: check"
         if not name:
             name = f"class_{colours[code][0] if grey else number}"
             number += 1
-            if colours.get(code) == BLACK and not names:
+            if not comment and colours.get(code) == BLACK and not names:
                 comment = "black is often void or background: write ignore if it is void"
-            elif binary and code:
+            elif not comment and binary and code:
                 comment = "taken for a class, since 0 is the only other value"
-        meanings.append(Meaning(code, name, colours.get(code), comment))
-    return meanings, source
+        found.meanings.append(Meaning(code, name, colours.get(code), comment))
+
+
+def _by_colour(
+    table: Mapping[Colour, tuple[str, ...]], colours: Mapping[int, Colour], title: str, *, sure: bool
+) -> tuple[dict[int, str], dict[int, str]]:
+    """Names by code as `table` has them, and comments on those that are not certain, which get no name."""
+    names: dict[int, str] = {}
+    comments: dict[int, str] = {}
+    for code, called in ((code, table[colour]) for code, colour in colours.items() if colour in table):
+        if sure and len(called) == 1:
+            names[code] = called[0]
+        else:
+            shown = "void: write ignore if it is" if called == (IGNORE,) else " or ".join(called)
+            comments[code] = f"in {title}, {shown}"
+    return names, comments

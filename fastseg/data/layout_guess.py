@@ -278,7 +278,7 @@ def _with_lists(root: Path, files: Sequence[str], layout: Layout) -> Layout:
         if path.suffix.lower() != ".txt" or split not in SPLIT_WORDS.values() or split in splits:
             continue
         try:
-            samples = pairing.listed(root / name, pairs.samples)
+            samples = dict(pairing.listed(root / name, pairs.samples))
         except FastsegError:
             continue
         splits[split], found[split] = {**entry, "list": name}, pairing.Pairs(samples, [], [])

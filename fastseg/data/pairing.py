@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from fastseg.data import listing
@@ -122,20 +122,24 @@ def find_pairs(root: Path, images: str, labels: str) -> Pairs:
     )
 
 
-def listed(path: Path, samples: Mapping[str, Sample]) -> dict[str, Sample]:
-    """Those of `samples` that the rows of a list file name: by key or path, with or without suffix.
+def listed(path: Path, samples: Mapping[str, Sample]) -> list[tuple[str, Sample]]:
+    """Those of `samples` that the rows of a list file name, by key or path, with or without suffix; with their keys.
 
-    Raises MissingFileError for the file, or with the rows that name none; DataError for an empty list.
+    A row that comes twice counts twice. Raises MissingFileError for the file, or with the rows that name none;
+    DataError for an empty list, and for rows that give one image different labels.
     """
     if not path.is_file():
         raise MissingFileError(f"the list {printable(path)} does not exist; correct data.args.splits")
-    chosen, missing = {}, []
+    chosen, missing = [], []
+    labels = OneLabel(path)
     for number, columns in listing.read_list(path):
         key = next((key for key in _spellings(columns[0]) if key in samples), None)
         if key is None:
             missing.append(f"line {number}: {columns[0]}")
         else:
-            chosen[key] = samples[key]
+            if len(columns) > 1:
+                labels.check(number, columns[0], key, columns[1])
+            chosen.append((key, samples[key]))
     if missing:
         raise MissingFileError(
             f"{len(missing)} of {len(missing) + len(chosen)} rows of {printable(path)} name no pair of an image and a "
@@ -146,11 +150,55 @@ def listed(path: Path, samples: Mapping[str, Sample]) -> dict[str, Sample]:
     return chosen
 
 
+def listed_alone(path: Path, root: Path) -> list[tuple[str, Sample]]:
+    """Samples of a list file with rows `image label`, each with its image's path from `root` as a key.
+
+    An image outside `root` has its folder's name and its own. Raises as `listed`.
+    """
+    if not path.is_file():
+        raise MissingFileError(f"the list {printable(path)} does not exist; correct data.args.splits")
+    samples = listing.samples_from_list(path, root, lambda image: None)
+    labels = OneLabel(path)
+    found = []
+    for (number, columns), sample in zip(listing.read_list(path), samples, strict=True):
+        image = Path(str(sample.image))
+        labels.check(number, columns[0], os.path.abspath(image), os.path.abspath(str(sample.label)))
+        found.append((path_from(root, image) or f"{image.absolute().parent.name}/{image.name}", sample))
+    return found
+
+
+@dataclass(frozen=True)
+class OneLabel:
+    """Sees that no two rows of the list `path` give one image different labels."""
+
+    path: Path
+    rows: dict[str, tuple[int, str]] = field(default_factory=dict)  # image -> line and label
+
+    def check(self, number: int, shown: str, image: str, label: str) -> None:
+        """Raises DataError when an earlier row has another label for `image`, which the list calls `shown`."""
+        before, earlier = self.rows.setdefault(image, (number, label))
+        if earlier != label:
+            raise DataError(
+                f"{printable(self.path)} lines {before} and {number} give {printable(shown)} two labels, "
+                f"{printable(earlier)} and {printable(label)}; keep one of the lines"
+            )
+
+
+def path_from(root: Path, file: Path) -> str | None:
+    """The path of `file` from `root`, the same however both are spelled; None for a file that is not below it."""
+    for spelled in (os.path.abspath, os.path.realpath):
+        place, above = spelled(file), os.path.join(spelled(root), "")
+        if place.startswith(above):
+            return place[len(above) :]
+    return None
+
+
 def held_back(keys: Sequence[str], share: float) -> set[str]:
     """About `share` of `keys`: those whose digest is low, so that a file keeps its part when others come and go.
 
-    At least one key and not all of them. Raises DataError for fewer than two.
+    At least one key and not all of them; a key that comes twice is one. Raises DataError for fewer than two.
     """
+    keys = list(dict.fromkeys(keys))
     if len(keys) < 2:
         raise DataError(f"{len(keys)} sample cannot be divided by val_share; label more images")
     ranked = sorted((_digest(key), key) for key in keys)

@@ -58,7 +58,7 @@ def test_a_run_is_scored_on_the_data_of_a_configuration(here: Path, capsys: pyte
     assert main(["train", "mine.yaml", *TINY]) == 0
     capsys.readouterr()
     assert main(["eval", "runs/mine", "--data", "mine.yaml", "--split", "val", "--device", "cpu"]) == 0
-    assert "mean IoU over 10 of 10 classes" in capsys.readouterr().out
+    assert "mean IoU over 11 of 11 classes" in capsys.readouterr().out
     assert main(["eval", "runs/mine", "--split", "val"]) == 2
     assert "a data set of one's own, 'mine'; name it: --data FILE.yaml" in capsys.readouterr().err
     # the command line goes before the file
@@ -92,8 +92,8 @@ def test_a_report_has_pairs_sizes_modes_and_every_value_with_counts(
         "val 2 pairs: val with valannot",
         "64x48: 4 images",
         "labels: values; modes of the files: L (4)",
-        "3 6144 50.00 % 2 road",
-        "7 6144 50.00 % 2 fence",
+        "3 6144 50.00 % 2 class_0",
+        "7 6144 50.00 % 2 class_1",
     ):
         assert line in text
 

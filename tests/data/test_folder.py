@@ -201,6 +201,81 @@ def test_a_share_is_held_back_and_stays_when_files_come(tmp_path: Path) -> None:
     assert val <= more_val
 
 
+def write_numbered(root: Path, *, folder: str = ".", count: int = 40) -> None:
+    """A tree with the list all.txt, which calls the images of `folder`."""
+    rows = []
+    for number in range(count):
+        save(root / f"in/i/{number}.png", np.zeros((2, 2, 3), np.uint8))
+        save(root / f"in/l/{number}.png", np.zeros((2, 2), np.uint8))
+        rows.append(f"{folder}/in/i/{number}.png {folder}/in/l/{number}.png\n")
+    (root / "all.txt").write_text("".join(rows))
+
+
+def test_what_a_list_holds_back_is_the_same_wherever_the_root_is_and_however_it_is_spelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_numbered(tmp_path / "a")
+    write_numbered(tmp_path / "moved/b")
+    write_numbered(tmp_path / "c", folder=str(tmp_path / "c"))  # whose list has absolute paths
+    write_numbered(tmp_path / "d", folder="in/..")
+    (tmp_path / "link").symlink_to(tmp_path / "c", target_is_directory=True)
+    monkeypatch.chdir(tmp_path / "a")
+
+    def val(root: Path) -> list[str]:
+        return names(build(root, {"train": {"list": "all.txt"}}, "val", val_share=0.3))
+
+    first = val(tmp_path / "a")
+    assert 2 <= len(first) <= 22  # 12 are expected, with a standard deviation of 2.9
+    for root in (Path(), Path("../a"), tmp_path / "moved/b", tmp_path / "c", tmp_path / "link", tmp_path / "d"):
+        assert val(root) == first, root
+
+
+def test_images_outside_the_root_are_held_back_by_their_folders_name_and_theirs(tmp_path: Path) -> None:
+    for disk in ("one", "two"):
+        write_numbered(tmp_path / disk)
+        write_numbered(tmp_path / disk / "lists", folder=str(tmp_path / disk))
+    splits = {"train": {"list": "all.txt"}}
+    parts = [names(build(tmp_path / disk / "lists", splits, "val", val_share=0.3)) for disk in ("one", "two")]
+    assert parts[0] == parts[1]
+    assert 2 <= len(parts[0]) <= 22
+
+
+def test_rows_that_come_twice_count_twice_and_are_never_in_both_parts(tmp_path: Path) -> None:
+    write_numbered(tmp_path)
+    (tmp_path / "all.txt").write_text((tmp_path / "all.txt").read_text() * 2)
+    of_list = {"list": "all.txt"}
+    for entry in (of_list, {"images": "in/i", "labels": "in/l", **of_list}):
+        assert len(build(tmp_path, {"train": entry})) == 80
+        train, val = (names(build(tmp_path, {"train": entry}, split, val_share=0.3)) for split in ("train", "val"))
+        assert len(train) + len(val) == 80
+        assert not set(train) & set(val)
+
+
+@pytest.mark.parametrize("folders", [{}, {"images": "in/i", "labels": "in/l"}])
+def test_one_image_with_two_labels_is_refused(tmp_path: Path, folders: dict[str, str]) -> None:
+    write_numbered(tmp_path)
+    (tmp_path / "all.txt").write_text("in/i/0.png in/l/0.png\n\nin/i/1.png in/l/1.png\n./in/i/0.png in/l/1.png\n")
+    with pytest.raises(DataError, match=r"all\.txt lines 1 and 4 give .*i/0\.png two labels, .*l/0\.png and .*l/1\."):
+        build(tmp_path, {"train": {**folders, "list": "all.txt"}})
+
+
+def test_images_of_a_list_are_excluded_by_their_path_from_the_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_numbered(tmp_path, folder=str(tmp_path), count=3)
+    monkeypatch.chdir(tmp_path)
+    for root in (tmp_path, Path()):
+        dataset = build(root, {"train": {"list": "all.txt"}}, exclude=["in/i/1.png"])
+        assert names(dataset) == ["0.png", "2.png"]
+
+
+def test_one_image_that_comes_twice_cannot_be_divided(tmp_path: Path) -> None:
+    write_numbered(tmp_path, count=1)
+    (tmp_path / "all.txt").write_text((tmp_path / "all.txt").read_text() * 2)
+    with pytest.raises(DataError, match="1 sample cannot be divided by val_share"):
+        build(tmp_path, {"train": {"list": "all.txt"}}, val_share=0.5)
+
+
 @ANYTHING
 @given(there=st.sets(st.integers(0, 199), min_size=60))
 def test_whether_a_file_is_held_back_depends_on_its_name_alone(there: set[int]) -> None:
@@ -248,7 +323,7 @@ def test_every_value_is_its_class_or_ignored_or_refused(tmp_path: Path, classes:
     dataset = build(tmp_path, classes=classes)
     order = list(dict.fromkeys(name for name in classes.values() if name != "ignore"))
     assert dataset.info.class_names == tuple(order)
-    raw = np.arange(256, dtype=np.uint8)[None]
+    raw = np.arange(256, dtype=np.uint16 if wide else np.uint8)[None]  # as the coding reads them
     for value in range(256):
         file = tmp_path / "trainannot/x.png"
         if value in classes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fastseg.config import load_config
+from fastseg.data.ade20k import ADE20K
 from fastseg.data.dataset import FileDataset
 from fastseg.data.folder_yaml import configuration, report, scalar
 from fastseg.data.inspect_folder import Inspection, inspect_folder
 from fastseg.data.known_colours import KNOWN, known_names
+from fastseg.data.known_layouts import LAYOUTS, KnownLayout
 from fastseg.engine.build import build_split
 from fastseg.errors import DataError, FastsegError, MissingFileError
 from trees import scene
@@ -216,18 +220,90 @@ def test_progress_is_told_of_every_pair(tmp_path: Path) -> None:
     assert told == [(n, 8) for n in range(1, 9)]
 
 
+def camvid(root: Path, *, size: tuple[int, int] = (360, 480), name: str = "0001TP_00669{}.png") -> None:
+    for split in ("train", "val"):
+        write_pairs(root, f"{split}/{name}", f"{split}annot/{name}", "0", size=size)
+
+
 def test_the_layout_of_a_known_data_set_is_named_and_lends_its_names(tmp_path: Path) -> None:
-    write_segnet(tmp_path)
+    camvid(tmp_path)
     found = inspect_folder(tmp_path)
     assert "this looks like CamVid (SegNet): `data.name=camvid11_480" in report(found)
     assert names(found)["0"] == "sky"
     assert names(found)["11"] == "ignore"
+    assert re.search("11: ignore .*; void in CamVid", configuration(found, "mine"))
 
 
-def test_a_known_layout_with_other_values_lends_no_names(tmp_path: Path) -> None:
-    write_segnet(tmp_path)
-    save(tmp_path / "trainannot/train_a.png", np.full((48, 64), 77, np.uint8))
-    assert names(inspect_folder(tmp_path))["0"] == "class_0"
+def own_values(root: Path) -> None:
+    camvid(root)
+    save(root / "trainannot/0001TP_006690.png", np.full((360, 480), 77, np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("write", "reason"),
+    [
+        (lambda root: camvid(root, size=(48, 64)), "its images are 480x360, and here are some of 64x48"),
+        (lambda root: camvid(root, name="x{}.png"), "its label files are not called as x0.png is"),
+        (own_values, "its label files have no value 77"),
+    ],
+)
+def test_folders_called_like_camvids_do_not_make_camvid(
+    tmp_path: Path, write: Callable[[Path], None], reason: str
+) -> None:
+    write(tmp_path)
+    found = inspect_folder(tmp_path)
+    assert set(names(found).values()) == {f"class_{n}" for n in range(len(found.meanings))}
+    told = f"the folders are called as those of CamVid (SegNet), but {reason}"
+    assert told in report(found)
+    assert told in configuration(found, "mine")
+
+
+@pytest.mark.parametrize(("name", "is_ade"), [("ADE_train_0000000{}", True), ("x{}", False)])
+def test_folders_called_like_ade20ks_do_not_make_ade20k(tmp_path: Path, name: str, is_ade: bool) -> None:
+    write_pairs(tmp_path, f"images/training/{name}.jpg", f"annotations/training/{name}.png", "12")
+    found = names(inspect_folder(tmp_path))
+    assert found["0"] == ("ignore" if is_ade else "class_0")
+    assert found["7"] == ("road" if is_ade else "class_7")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0, 7, 18, 255], {"0": "road", "7": "traffic sign", "18": "bicycle", "255": "ignore"}),
+        ([0, 7, 18, 33], {"0": "ignore", "7": "road", "18": "ignore", "33": "bicycle"}),
+        ([0, 7, 18], {"0": "class_0", "7": "class_1", "18": "class_2"}),
+        ([0, 7, 33, 255], {"0": "class_0", "7": "class_1", "33": "class_2", "255": "ignore"}),
+    ],
+    ids=["train ids", "official ids", "neither", "both"],
+)
+@pytest.mark.parametrize("kind", ["labelIds", "labelTrainIds"])
+def test_the_pixels_say_which_ids_of_cityscapes_these_are(
+    tmp_path: Path, values: list[int], expected: dict[str, str], kind: str
+) -> None:
+    write_cityscapes(tmp_path, kinds=(kind,))
+    for file in tmp_path.glob(f"gtFine/*/*/*_{kind}.png"):
+        save(file, np.array(values, np.uint8).repeat(64 // len(values) + 1)[None, :64].repeat(32, 0))
+    found = inspect_folder(tmp_path)
+    assert names(found) == expected
+    told = "the values do not say which of its label files these are (19-33: labelIds, 255: labelTrainIds; never both)"
+    assert (told in configuration(found, "mine")) == ("class_0" in expected.values())
+    assert (told in report(found)) == ("class_0" in expected.values())
+
+
+def test_label_files_of_another_kind_are_not_those_of_cityscapes(tmp_path: Path) -> None:
+    """IDD has its folders and 255, and other classes."""
+    place = "{}/train/0/{{}}_{}.png"
+    images, labels = place.format("leftImg8bit", "leftImg8bit"), place.format("gtFine", "gtFine_labellevel1Ids")
+    write_pairs(tmp_path, images, labels, paint=lambda classes: Image.fromarray(np.where(classes > 6, 255, classes)))
+    found = inspect_folder(tmp_path)
+    assert names(found)["0"] == "class_0"
+    assert "_gtFine_labellevel1Ids.png is" in report(found)
+
+
+@pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if layout.tables], ids=lambda layout: layout.adapter)
+def test_no_value_of_a_known_layout_is_void_by_the_names_of_its_folders(layout: KnownLayout) -> None:
+    values = {value for table in layout.tables.values() for value in table}
+    assert layout.names(values, ["mine.png"], [(64, 48)])[0] == {}
 
 
 def test_known_layouts_are_told_from_their_folders_alone(tmp_path: Path) -> None:
@@ -237,20 +313,35 @@ def test_known_layouts_are_told_from_their_folders_alone(tmp_path: Path) -> None
         inspect_folder(tmp_path)
 
 
-def test_colours_of_a_known_data_set_have_names(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("paint", "one", "void"), [(colours, "#800000", "#e0e0c0"), (palette, "1", "255")])
+def test_colours_of_a_known_data_set_have_names(tmp_path: Path, paint: Any, one: str, void: str) -> None:
+    write_pairs(tmp_path, "i/2007_00000{}.jpg", "l/2007_00000{}.png", "0123", paint=paint)
+    found = inspect_folder(tmp_path)
+    assert found.survey.coloured == (paint is colours)
+    assert names(found)[one] == "aeroplane"
+    assert names(found)[void] == "ignore"
+    assert "void in PASCAL VOC" in configuration(found, "mine")
+
+
+def test_colours_that_tools_number_any_classes_with_lend_no_names(tmp_path: Path) -> None:
+    """labelme and others write masks in VOC's colours, whatever the classes are."""
     write_pairs(tmp_path, "i/{}.jpg", "l/{}.png", paint=colours)
     found = inspect_folder(tmp_path)
-    assert found.survey.coloured
-    assert names(found)["#800000"] == "aeroplane"
-    assert names(found)["#e0e0c0"] == "ignore"
+    assert sorted(names(found).values()) == sorted(f"class_{n}" for n in range(len(found.meanings)))
+    text = configuration(found, "mine")
+    assert "; in PASCAL VOC, aeroplane\n" in text
+    assert "; in PASCAL VOC, void: write ignore if it is\n" in text
 
 
-def test_palette_colours_name_the_values(tmp_path: Path) -> None:
-    write_pairs(tmp_path, "i/{}.jpg", "l/{}.png", paint=palette)
+def test_a_colour_of_two_classes_names_none(tmp_path: Path) -> None:
+    shared = ADE20K.palette[ADE20K.class_names.index("road")]
+    assert shared == ADE20K.palette[ADE20K.class_names.index("skyscraper")]
+    own = np.array([*ADE20K.palette[:6], *[shared] * 250], np.uint8)
+    write_pairs(tmp_path, "i/{}.jpg", "l/{}.png", paint=lambda classes: Image.fromarray(own[classes]))
     found = inspect_folder(tmp_path)
-    assert not found.survey.coloured
-    assert names(found)["1"] == "aeroplane"
-    assert names(found)["255"] == "ignore"
+    assert "building" in names(found).values()
+    assert names(found)["#8c8c8c"] == "class_0"
+    assert "; in ADE20K, road or skyscraper\n" in configuration(found, "mine")
 
 
 def test_unknown_colours_are_numbered_and_black_is_asked_about(tmp_path: Path) -> None:

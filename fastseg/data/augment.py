@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from fastseg.config import AugmentConfig
+from fastseg.data.opencv import single_threaded_cv2
 from fastseg.data.window import Window, draw_window
 from fastseg.types import IGNORE_INDEX
 
@@ -39,9 +40,7 @@ def augment(
     image are `fill` in the image and ignored in the label; labels are resampled by nearest neighbour. `focus` is a
     column and row that the crop must show.
     """
-    import cv2
-
-    cv2.setNumThreads(0)  # one sample, one thread: workers and processes share the cores
+    single_threaded_cv2()
     random = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
     window = draw_window(label, config, random, input_scale=input_scale, focus=focus)
     image, label = render(image, label, window, config.crop, fill=fill)

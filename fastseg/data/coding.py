@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from fastseg.data.opencv import single_threaded_cv2
 from fastseg.data.readers import read_colour_label, read_label
 from fastseg.errors import LabelError, printable
 from fastseg.types import IGNORE_INDEX, DataFile
@@ -62,11 +63,10 @@ class Values(LabelCoding):
 
     def decode(self, raw: np.ndarray, file: DataFile) -> np.ndarray:
         """Numbers to classes. Raises as `load`."""
-        import cv2
-
         if raw.dtype == np.uint8 and len(self.table) == 256:
-            label = cv2.LUT(raw, self.table)  # four times as fast as an index
+            label: np.ndarray = single_threaded_cv2().LUT(raw, self.table)  # four times as fast as an index
         else:
+            raw = raw.astype(np.int64)
             label = self.table[np.minimum(raw, len(self.table) - 1)]
             label[raw >= len(self.table)] = INVALID
         wrong = label == INVALID

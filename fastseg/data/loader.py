@@ -18,8 +18,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from fastseg.config import AugmentConfig
 from fastseg.data.augment import augment
 from fastseg.data.class_uniform import ClassUniform
+from fastseg.data.coding import counted
 from fastseg.data.dataset import SegDataset
-from fastseg.errors import FastsegError
+from fastseg.errors import FastsegError, LabelError, printable
+from fastseg.types import IGNORE_INDEX
 
 CHOICE, CROP = 1, 2  # what random numbers of a place in the stream are for; not 0, which a seed sequence drops
 
@@ -120,8 +122,25 @@ class AugmentedDataset(Dataset[tuple[np.ndarray, np.ndarray, str] | FastsegError
             image, label = self.dataset.load(index)
         except FastsegError as error:
             return error
+        if label.dtype != np.uint8:
+            return self._wrong(index, f"its label is {label.dtype}; allowed is uint8")
         image, label = augment(image, label, self.config, input_scale=self.input_scale, key=numbers, focus=focus)
+        num_classes = self.dataset.info.num_classes
+        # a class too many would end a GPU's process; adding 1 turns ignored ones to 0, and takes no array of indices
+        if int((label + np.uint8(1)).max()) > num_classes:
+            values, counts = np.unique(label[(label >= num_classes) & (label != IGNORE_INDEX)], return_counts=True)
+            return self._wrong(
+                index,
+                f"a crop of its label has values {{{counted(values, counts)}}}; allowed are 0-{num_classes - 1} and "
+                f"{IGNORE_INDEX} (ignored)",
+            )
         return image, label, self.dataset.sample_name(index)
+
+    def _wrong(self, index: int, what: str) -> LabelError:
+        dataset = self.dataset
+        return LabelError(
+            f"{printable(dataset.sample_name(index))} of {dataset.info.name}: {what}. Correct the data set's load()"
+        )
 
 
 def collate(samples: Sequence[tuple[np.ndarray, np.ndarray, str] | FastsegError]) -> Batch | FastsegError:

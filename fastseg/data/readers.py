@@ -9,8 +9,7 @@ Modes of an image, and what `read_image` makes of them:
 |---|---|
 | 1, L, P, RGB, CMYK, YCbCr, HSV | RGB |
 | LA, PA, RGBA, La, RGBa, RGBX, any transparency | RGB without the alpha, logged once per process |
-| I;16 (16-bit grey) | value / 257 rounded, so white stays white |
-| I from PNG or PPM (16-bit grey in older Pillow) | as I;16 |
+| I;16, and I from PNG or PPM (16-bit grey) | value / 257 rounded, so white stays white |
 | I, F, LAB, others | ImageReadError: such pixels have no defined white |
 
 Of several frames or pages the first is read, logged once per process.
@@ -28,16 +27,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 from PIL.Image import Transpose
 
 from fastseg.data.notes import say_once
+from fastseg.data.stored import stored_numbers
 from fastseg.errors import FastsegError, ImageReadError, LabelError, MissingFileError, printable
 from fastseg.types import DataFile
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 100_000_000
-
 # Only raster formats that Pillow decodes by itself: no EPS (runs Ghostscript), no fonts, no icons.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 
@@ -68,8 +67,8 @@ def read_image(source: DataFile | str | bytes, *, apply_exif: bool = True, max_p
 def read_label(source: DataFile | str | bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """A label map, in a file or in its bytes -> uint8 (H,W): the stored values, palette indices for a palette image.
 
-    1-bit maps give 0 and 1. EXIF orientation is not applied. Raises LabelError for colour or alpha (a painted mask
-    holds colours, not classes) and for values outside 0..255, otherwise as `read_image`.
+    Grey of 1, 2 and 4 bits gives 0..1, 0..3 and 0..15. EXIF orientation is not applied. Raises LabelError for colour or
+    alpha (a painted mask holds colours, not classes) and for values outside 0..255, otherwise as `read_image`.
     """
     values, name = _read_numbers(source, max_pixels)
     if values.size and (int(values.min()) < 0 or int(values.max()) > 255):
@@ -94,20 +93,21 @@ def _read_numbers(source: DataFile | str | bytes, max_pixels: int) -> tuple[np.n
     with _reading(name, len(data)):
         image = _decode(data, name, max_pixels, apply_exif=False)
         if image.mode not in ("1", "L", "P", "I", "I;16", "I;16L", "I;16B", "I;16N"):
-            channels = len(image.getbands())
-            kind = f"{channels}-channel label" if channels > 1 else "label of fractions"
+            kind = "label of fractions" if image.mode == "F" else f"{len(image.getbands())}-channel label"
             raise LabelError(
                 f"{name} is a {kind} (mode {image.mode}); a label map has one channel of class values: "
                 "save class ids as 8-bit grey or palette PNG (a colour rendering is not a label)"
             )
-        return np.asarray(image), name
+        header = _identify(data) if image.mode in ("L", "I") else None
+        return np.asarray(image) if header is None else stored_numbers(np.asarray(image), header), name
 
 
 def read_colour_label(source: DataFile | str | bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """A label map painted in colours, in a file or in its bytes -> uint8 (H,W,3) RGB, exactly as stored.
 
-    A palette image gives its palette's colours, a grey one its value three times. EXIF orientation is not applied.
-    Raises LabelError for JPEG, which changes colours, and for partly transparent pixels, otherwise as `read_image`.
+    A palette image gives its palette's colours, a grey one its brightness three times (of 2 bits: 0, 85, 170, 255).
+    EXIF orientation is not applied. Raises LabelError for JPEG, which changes colours, and for partly transparent
+    pixels, otherwise as `read_image`.
     """
     data, name = _load_bytes(source, max_pixels)
     with _reading(name, len(data)):
@@ -242,7 +242,7 @@ def _decode(data: bytes, name: str, max_pixels: int, *, apply_exif: bool) -> Ima
     return _load(image, name, apply_exif=apply_exif)
 
 
-def _identify(data: bytes) -> Image.Image | None:
+def _identify(data: bytes) -> ImageFile.ImageFile | None:
     """The image whose header fits, not yet decoded, or None.
 
     Pillow's own `Image.open` would also apply its process-wide pixel limit, which `max_pixels` replaces here without

@@ -25,7 +25,7 @@ def class_weights(dataset: SegDataset, weighting: str, *, limit: int = 500) -> l
     indices = np.unique(np.linspace(0, len(dataset) - 1, min(limit, len(dataset))).astype(int))
     pixels, presence = np.zeros(num_classes), np.zeros(num_classes)
     for index in indices:
-        counts = np.bincount(dataset.load(int(index))[1].ravel(), minlength=256)[:num_classes]
+        counts = np.bincount(dataset.load_label(int(index)).ravel(), minlength=256)[:num_classes]
         pixels += counts
         presence += np.where(counts > 0, counts.sum(), 0)
     occurs = pixels > 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,11 +38,13 @@ def draw_window(
 ) -> Window:
     """A window of `config.crop` pixels into a source image of the size of `label`, uint8 (H,W).
 
-    With `focus`, a column and row of the source, that pixel comes to lie in the middle half of the crop, unless the
-    image ends there. With `config.cat_max_ratio` below 1 the place (not the scale, whose distribution would shift) is
-    drawn again, up to ten times in all, while one class has more than this share of the labelled pixels in it; the last
-    place counts as it is. The share is counted on the source label over at most 96x96 evenly spaced pixels of the
-    window before its rotation. After mmsegmentation's RandomCrop, whose recipes say 0.75.
+    With `focus`, a column and row of the source, that pixel comes to lie in the middle half of the crop before its
+    rotation, unless the image ends there; a rotation that would turn it out of the crop is left out.
+
+    With `config.cat_max_ratio` below 1 the place (not the scale, whose distribution would shift) is drawn again, up to
+    ten times in all, while one class has more than this share of the labelled pixels in it; the last place counts as
+    it is. The share is counted on the source label over at most 96x96 evenly spaced pixels of the window before its
+    rotation. After mmsegmentation's RandomCrop, whose recipes say 0.75.
     """
     crop_height, crop_width = config.crop
     height, width = label.shape
@@ -58,6 +60,8 @@ def draw_window(
         window = Window(center_x, center_y, scale_x, scale_y, angle, flip)
         if config.cat_max_ratio == 1 or _largest_share(label, window, config.crop) <= config.cat_max_ratio:
             break
+    if focus is not None and not _shows(window, focus, config.crop):
+        return replace(window, angle=0.0)
     return window
 
 
@@ -72,6 +76,13 @@ def _center(side: int, scale: float, crop: int, random: np.random.Generator, foc
         begin = (focus + 0.5) * scale - crop / 2 + random.uniform(-NEAR, NEAR) * crop
         begin = min(max(begin, first), last)
     return (begin + crop / 2) / scale - 0.5
+
+
+def _shows(window: Window, focus: tuple[int, int], crop: tuple[int, int]) -> bool:
+    """Whether a pixel of the source lies in the crop: the inverse of `augment.inverse_map`, but for the mirror."""
+    x, y = (focus[0] - window.center_x) * window.scale_x, (focus[1] - window.center_y) * window.scale_y
+    cosine, sine = math.cos(window.angle), math.sin(window.angle)
+    return abs(cosine * x + sine * y) <= crop[1] / 2 and abs(cosine * y - sine * x) <= crop[0] / 2
 
 
 def _largest_share(label: np.ndarray, window: Window, crop: tuple[int, int]) -> float:

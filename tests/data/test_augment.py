@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from fastseg.config import AugmentConfig
 from fastseg.data.augment import _smoothed, augment, inverse_map, render, snapped
+from fastseg.data.coding import Values
 from fastseg.data.window import Window
 
 FILL = (124, 116, 104)
@@ -347,3 +349,38 @@ def test_inputs_may_be_read_only_and_results_are_memory_of_their_own(config: Aug
     for new, old in ((new_image, image), (new_label, label)):
         assert new.flags.writeable
         assert not np.shares_memory(new, old)
+
+
+@pytest.mark.parametrize(
+    ("center", "scale", "crop", "expected"),
+    [
+        ((49.5, 29.5), (1, 1), (20, 40), (30, 20, 40, 20)),  # even sides, middle between two pixels: as it is
+        ((50.0, 30.0), (1, 1), (21, 41), (30, 20, 41, 21)),  # odd sides, middle on a pixel: as it is
+        ((50.0, 30.0), (1, 1), (20, 40), (31, 21, 40, 20)),  # half a pixel off goes up
+        ((49.9, 29.9), (1, 1), (20, 40), (30, 20, 40, 20)),
+        ((49.6, 29.6), (1, 1), (21, 41), (30, 20, 41, 21)),
+        ((49.4, 29.4), (1, 1), (21, 41), (29, 19, 41, 21)),
+        ((49.5, 29.5), (2, 0.5), (20, 40), (40, 10, 20, 40)),
+        ((49.5, 29.5), (3, 1.5), (20, 40), (44, 24, 13, 13)),
+        ((-0.5, -0.5), (1, 1), (20, 40), (-20, -10, 40, 20)),
+        ((0.0, 0.0), (1, 1), (21, 41), (-20, -10, 41, 21)),
+    ],
+)
+def test_a_window_moves_to_the_nearest_whole_pixels(
+    center: tuple[float, float], scale: tuple[float, float], crop: tuple[int, int], expected: tuple[int, int, int, int]
+) -> None:
+    assert snapped(Window(*center, *scale, 0.0, False), crop) == expected
+
+
+@pytest.mark.parametrize("use", ["augment", "decode"])
+def test_opencv_starts_no_threads_for_a_sample(use: str) -> None:
+    before = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(3)
+        if use == "augment":
+            augment(*sample(), replace(IDENTITY, crop=(24, 40)), input_scale=1.0, key=(0, 0, 0))
+        else:
+            Values.of((0,), (255,), "farm").decode(np.zeros((2, 3), np.uint8), Path("x.png"))
+        assert cv2.getNumThreads() == 1  # it counts the one that calls
+    finally:
+        cv2.setNumThreads(before)

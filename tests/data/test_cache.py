@@ -156,6 +156,16 @@ def change_image(farm: Farm) -> Farm:
     return farm
 
 
+def change_label(farm: Farm) -> Farm:
+    """Paint a label anew, its image left alone."""
+    path = farm.samples[1].label
+    assert isinstance(path, Path)
+    label = np.asarray(Image.open(path))
+    Image.fromarray(np.where(label == 7, 1, 7).astype(np.uint8)).save(path)
+    os.utime(path, ns=(time.time_ns(), time.time_ns() + 1))
+    return farm
+
+
 def add_sample(farm: Farm) -> Farm:
     return farm._replace(samples=write_farm(farm.root, 6))
 
@@ -168,7 +178,7 @@ def reorder(farm: Farm) -> Farm:
     return farm._replace(samples=farm.samples[::-1])
 
 
-@pytest.mark.parametrize("change", [change_image, add_sample, remove_sample, reorder])
+@pytest.mark.parametrize("change", [change_image, change_label, add_sample, remove_sample, reorder])
 def test_a_change_of_the_files_builds_the_cache_anew_in_its_place(farm: Farm, change: Callable[[Farm], Farm]) -> None:
     before = farm.cached()[0], farm.file
     old = [tuple(array.copy() for array in before[0].load(index)) for index in range(5)]

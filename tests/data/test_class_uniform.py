@@ -131,3 +131,13 @@ def test_what_is_shown_twice_counts_twice() -> None:
     places = places_as_shown(table(), shown)
     flowers = places[places[:, 0] == 1, 1].tolist()
     assert [shown.sample_name(index) for index in flowers] == ["42.png", "142.png", "142.png", "142.png"]
+
+
+def test_a_place_stays_in_its_sample_when_the_samples_before_it_are_repeated() -> None:
+    shown = RepeatedDataset(Meadow(), [(100, 3), (100, 1)])
+    places = places_as_shown(table(), shown)
+    assert len(places) == 2 + 2 + 400 * 8  # 42 and 142 have a flower more, the first of them three times
+    flowers = places[places[:, 0] == 1]
+    assert flowers[:, 2:].tolist() == [[11, 5]] * 4
+    assert [shown.sample_name(index) for index in flowers[:, 1]] == ["42.png", "42.png", "42.png", "142.png"]
+    assert all(shown.load_label(sample)[y, x] == value for value, sample, x, y in places.tolist())

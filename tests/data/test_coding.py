@@ -48,6 +48,13 @@ def test_a_table_shorter_than_the_numbers_refuses_what_lies_beyond(value: int) -
             coding.decode(raw, Path("x"))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
+def test_a_long_table_takes_narrow_numbers(dtype: type) -> None:
+    table = np.full(65536, INVALID, np.uint8)
+    table[[3, 200]] = 0, 1
+    assert Values(table, "long").decode(np.array([[200, 3]], dtype), Path("x")).tolist() == [[1, 0]]
+
+
 def test_colours_become_classes(tmp_path: Path) -> None:
     label = PAINTED.load(painted(tmp_path / "a.png", (99, 0, 0), (0, 99, 0), (0, 0, 1)))
     assert label.dtype == np.uint8

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from fastseg.data.readers import read_colour_label, read_ids
+from fastseg.data.readers import read_colour_label, read_ids, read_label
 from fastseg.errors import ImageReadError, LabelError
 
 PIXELS = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 11
@@ -84,3 +86,76 @@ def test_colours_are_no_ids() -> None:
 def test_a_damaged_map_is_an_image_read_error(read: object) -> None:
     with pytest.raises(ImageReadError, match="damaged or incomplete"):
         read(encoded(Image.fromarray(np.random.default_rng(0).integers(0, 99, (64, 64), np.uint8)))[:-900])  # type: ignore[operator]
+
+
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+
+
+def png(numbers: np.ndarray, bits: int, *, colour_type: int = 0, interlaced: bool = False) -> bytes:
+    """A PNG of one channel, after its specification: `colour_type` 0 is grey, 3 a palette (of colours 255 - i)."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b""
+    for left, top, step_x, step_y in ADAM7 if interlaced else ((0, 0, 1, 1),):
+        for row in numbers[top::step_y, left::step_x] if left < numbers.shape[1] else ():
+            digits = "".join(f"{number:0{bits}b}" for number in row)
+            digits += "0" * (-len(digits) % 8)
+            rows += b"\0" + int(digits, 2).to_bytes(len(digits) // 8, "big")
+    height, width = numbers.shape
+    header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, interlaced)
+    palette = chunk(b"PLTE", bytes(255 - i for i in range(2**bits) for _ in range(3))) if colour_type == 3 else b""
+    image = chunk(b"IHDR", header) + palette + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + image
+
+
+def every_number(bits: int) -> np.ndarray:
+    """Each number that fits, up to 255, in rows that end within a byte."""
+    largest = min(2**bits, 256) - 1
+    return (np.arange(19 * 21).reshape(19, 21) % (largest + 1)).astype(int)
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize(
+    ("bits", "colour_type"), [*((b, 0) for b in (1, 2, 4, 8, 16)), *((b, 3) for b in (1, 2, 4, 8))]
+)
+def test_the_numbers_are_those_in_the_file_whatever_its_bits(bits: int, colour_type: int, interlaced: bool) -> None:
+    numbers = every_number(bits)
+    data = png(numbers, bits, colour_type=colour_type, interlaced=interlaced)
+    for read in (read_label, read_ids):
+        assert np.array_equal(read(data), numbers)
+
+
+def test_wide_ids_of_sixteen_bits_are_those_in_the_file() -> None:
+    numbers = np.array([[0, 1, 26001, 65535]])
+    assert np.array_equal(read_ids(png(numbers, 16)), numbers)
+
+
+@pytest.mark.parametrize("maxval", [1, 2, 3, 14, 100, 254, 255])
+def test_the_numbers_of_a_pgm_are_those_in_the_file_whatever_its_white(maxval: int) -> None:
+    row = range(maxval + 1)
+    head = f"{len(row)} 1 {maxval}\n"
+    for data in (f"P5 {head}".encode() + bytes(row), f"P2 {head}{' '.join(map(str, row))}\n".encode()):
+        assert read_label(data).tolist() == [list(row)]
+
+
+@pytest.mark.parametrize("maxval", [256, 1000, 40000, 65535])
+def test_so_are_the_wide_numbers_of_a_pgm(maxval: int) -> None:
+    row = np.unique(np.linspace(0, maxval, 300).astype(int))
+    assert read_ids(f"P5 {len(row)} 1 {maxval}\n".encode() + row.astype(">u2").tobytes()).tolist() == [row.tolist()]
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_the_numbers_of_a_tiff_of_few_bits_are_those_in_the_file(bits: int) -> None:
+    entries = [(256, 8), (257, 1), (258, bits), (259, 1), (262, 1), (273, 200), (277, 1), (278, 1), (279, bits)]
+    tags = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    row = [0, 1, 2, 3, 2**bits - 1, 0, 1, 2]
+    pixels = int("".join(f"{number:0{bits}b}" for number in row), 2).to_bytes(bits, "big")
+    data = (b"II*\0" + struct.pack("<IH", 8, len(entries)) + tags + bytes(4)).ljust(200, b"\0") + pixels
+    assert read_label(data).tolist() == [row]
+
+
+@pytest.mark.parametrize(("bits", "shown"), [(1, [0, 255]), (2, [0, 85, 170, 255]), (4, list(range(0, 256, 17)))])
+def test_a_grey_mask_of_few_bits_has_the_colours_that_a_viewer_shows(bits: int, shown: list[int]) -> None:
+    assert read_colour_label(png(np.arange(2**bits)[None], bits)).tolist() == [[[value] * 3 for value in shown]]

@@ -14,7 +14,7 @@ from fastseg.config import AugmentConfig
 from fastseg.data.class_uniform import ClassUniform
 from fastseg.data.dataset import SegDataset
 from fastseg.data.loader import AugmentedDataset, Batch, FocusedKey, Key, StreamSampler, training_loader
-from fastseg.errors import ImageReadError
+from fastseg.errors import ImageReadError, LabelError
 from fastseg.types import DatasetInfo
 
 
@@ -249,3 +249,66 @@ def test_a_bad_sample_is_its_own_error_wherever_it_is_loaded(workers: int) -> No
     with pytest.raises(ImageReadError) as caught:
         list(loader)
     assert str(caught.value) == "two.png is damaged; fetch it again"  # without a worker's traceback
+
+
+class Foreign(Numbered):
+    """A data set of another's making, whose sample 1 has one label that its classes do not have."""
+
+    def __init__(self, value: int, dtype: type = np.uint8) -> None:
+        super().__init__(2)
+        self.value, self.dtype = value, dtype
+
+    def load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        image, label = super().load(index)
+        label = label.astype(self.dtype)
+        if index == 1:
+            label[3, 5:8] = self.value
+        return image, label
+
+
+WHOLE = AugmentConfig(crop=(12, 16), scale=(1.0, 1.0))
+
+
+@pytest.mark.parametrize("value", range(256))
+def test_a_label_that_is_no_class_never_leaves_the_loader(value: int) -> None:
+    augmented = AugmentedDataset(Foreign(value), WHOLE, input_scale=1.0, seed=0)
+    assert isinstance(augmented[0, 0], tuple)
+    sample = augmented[0, 1]
+    if value in (0, 1, 255):
+        assert isinstance(sample, tuple)
+        return
+    assert isinstance(sample, LabelError)
+    assert str(sample) == (
+        f"sample1 of numbered: a crop of its label has values {{{value}: 3 px}}; allowed are 0-1 and 255 (ignored). "
+        "Correct the data set's load()"
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_labels_of_another_type_are_refused(dtype: type) -> None:
+    sample = AugmentedDataset(Foreign(1, dtype), WHOLE, input_scale=1.0, seed=0)[0, 1]
+    assert isinstance(sample, LabelError)
+    assert f"sample1 of numbered: its label is {np.dtype(dtype)}; allowed is uint8." in str(sample)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_label_that_is_no_class_ends_the_stream_in_its_own_words(workers: int) -> None:
+    sampler = StreamSampler(2, batch_size=2, rank=0, world_size=1, seed=0, start=0, stop=1)
+    loader = training_loader(
+        Foreign(77), WHOLE, input_scale=1.0, seed=0, sampler=sampler, workers=workers, pin_memory=False
+    )
+    with pytest.raises(LabelError, match=r"^sample1 of numbered: .* \{77: 3 px\}"):
+        list(loader)
+
+
+def test_a_turned_crop_at_the_corner_shows_the_class_that_was_drawn() -> None:
+    class Cornered(Numbered):
+        def load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+            label = np.zeros((128, 256), np.uint8)
+            label[2:5, 2:5] = 1
+            return np.zeros((128, 256, 3), np.uint8), label
+
+    config = AugmentConfig(crop=(64, 64), scale=(1.0, 2.0), rotate=30)
+    augmented = AugmentedDataset(Cornered(1), config, input_scale=1.0, seed=0)
+    crops = [augmented[FocusedKey(0, 0, place, (3, 3))] for place in range(100)]
+    assert all(isinstance(crop, tuple) and (crop[1] == 1).any() for crop in crops)

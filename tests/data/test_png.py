@@ -11,6 +11,7 @@ from PIL import Image
 
 from fastseg.data.files import ArchiveMember, FileInMemory, read_head
 from fastseg.data.png import GREY, GREY_ALPHA, HEADER, PALETTE, RGB, RGB_ALPHA, PNGHeader, png_header
+from fastseg.types import DataFile
 
 
 def encoded(mode: str, file_format: str = "PNG") -> bytes:
@@ -50,7 +51,11 @@ def test_the_head_of_a_file_is_read_wherever_it_is(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(content)
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("b/a.bin", content)
-    files = [tmp_path / "a.bin", ArchiveMember(tmp_path / "a.zip", "b/a.bin"), FileInMemory("b/a.bin", content)]
+    files: list[DataFile] = [
+        tmp_path / "a.bin",
+        ArchiveMember(tmp_path / "a.zip", "b/a.bin"),
+        FileInMemory("b/a.bin", content),
+    ]
     for file in files:
         assert file.name == "a.bin"
         assert read_head(file, 9) == content[:9]

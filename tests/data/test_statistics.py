@@ -79,3 +79,14 @@ def test_the_limit_takes_evenly_spaced_samples_with_both_ends() -> None:
 def test_another_weighting_offers_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"loss\.class_weights is 'medain'; did you mean 'median'"):
         class_weights(Labels(TWO), "medain")
+
+
+def test_no_image_is_decoded() -> None:
+    class LabelsAlone(Labels):
+        def load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+            raise AssertionError("labels are enough")
+
+        def load_label(self, index: int) -> np.ndarray:
+            return self.labels[index]
+
+    assert class_weights(LabelsAlone(TWO), "enet") == class_weights(Labels(TWO), "enet")

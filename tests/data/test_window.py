@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastseg.config import AugmentConfig
-from fastseg.data.window import TRIES, Window, draw_window
+from fastseg.data.augment import inverse_map
+from fastseg.data.window import TRIES, Window, _largest_share, draw_window
 
 STILL = AugmentConfig(crop=(16, 16), scale=(1.0, 1.0), flip=0.0)
 BUSY = AugmentConfig(crop=(20, 28), aspect=0.2, rotate=10)
@@ -161,3 +162,61 @@ def test_crops_of_one_focus_lie_in_many_places() -> None:
     windows = {draw(label, STILL, seed, (64, 32))[0].center_x for seed in range(50)}
     assert len(windows) == 50
     assert max(windows) - min(windows) > 6  # of the 8 pixels that half a crop allows
+
+
+def shown_at(window: Window, focus: tuple[int, int], crop: tuple[int, int]) -> tuple[float, float]:
+    """Where in the crop a pixel of the source lies, in pixels from the crop's left and top edge."""
+    there = inverse_map(window, crop)
+    x, y = np.linalg.solve(there[:, :2], np.array(focus) - there[:, 2])
+    return float(x) + 0.5, float(y) + 0.5
+
+
+@given(
+    config=configs,
+    rotate=st.floats(0.1, 45),
+    flip=st.sampled_from([0.0, 1.0]),
+    size=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    place=st.tuples(st.sampled_from([0, 0.05, 0.5, 0.95, 0.999]), st.sampled_from([0, 0.05, 0.5, 0.95, 0.999])),
+    seed=st.integers(0, 10**6),
+)
+@settings(max_examples=200, deadline=None)
+def test_a_turned_crop_shows_its_focus_at_the_border_too(
+    config: AugmentConfig,
+    rotate: float,
+    flip: float,
+    size: tuple[int, int],
+    place: tuple[float, float],
+    seed: int,
+) -> None:
+    focus = int(place[0] * size[1]), int(place[1] * size[0])
+    window = draw(np.zeros(size, np.uint8), replace(config, rotate=rotate, flip=flip), seed, focus)[0]
+    x, y = shown_at(window, focus, config.crop)
+    assert -1e-6 <= x <= config.crop[1] + 1e-6
+    assert -1e-6 <= y <= config.crop[0] + 1e-6
+
+
+def test_a_rotation_is_left_out_where_it_would_hide_the_focus_and_nowhere_else() -> None:
+    label, config = np.zeros((128, 256), np.uint8), replace(STILL, crop=(64, 64), rotate=30, flip=0.5)
+    for focus, few, many in (((1, 1), 1, 60), ((128, 64), 0, 0)):
+        free = [draw(label, config, seed) for seed in range(60)]
+        focused = [draw(label, config, seed, focus) for seed in range(60)]
+        assert few <= sum(window.angle == 0 for window, _ in focused) <= many
+        for (one, draws), (other, as_many) in zip(free, focused, strict=True):
+            assert other.angle in (0, one.angle)
+            assert (other.flip, as_many) == (one.flip, draws)
+            if other.angle == 0:
+                x, y = shown_at(replace(other, angle=one.angle), focus, config.crop)
+                assert min(x, y, 64 - x, 64 - y) < 0
+
+
+@pytest.mark.parametrize("upper", [False, True])
+def test_the_share_is_counted_where_the_window_lies(upper: bool) -> None:
+    # left of the middle of this label lies what is dominant; above it, nothing is: x and y must not be confused
+    label = np.indices((64, 200)).sum(0).astype(np.uint8) % 2
+    label[:, :100] = 0
+    window, crop = Window(180, 20 if upper else 40, 1.0, 1.0, 0.0, False), (20, 20)
+    assert _largest_share(label, window, crop) == 0.5
+    assert _largest_share(label, replace(window, center_x=20), crop) == 1
+    across = np.ascontiguousarray(label.T)
+    assert _largest_share(across, Window(20, 180, 1.0, 1.0, 0.0, False), crop) == 0.5
+    assert _largest_share(across, Window(40, 20, 1.0, 1.0, 0.0, False), crop) == 1

@@ -62,7 +62,8 @@ def render(
         source_x, source_y, source_width, source_height = whole
         inside = source_x >= 0 and source_y >= 0 and source_x + source_width <= width
         inside = inside and source_y + source_height <= height
-        small_enough = inside or source_width * source_height <= LARGEST * crop[0] * crop[1]
+        overlaps = -source_width < source_x < width and -source_height < source_y < height
+        small_enough = inside or (overlaps and source_width * source_height <= LARGEST * crop[0] * crop[1])
         if min(source_width, source_height) >= SMALLEST and small_enough:
             return _resized(image, label, whole, crop, flip=window.flip, fill=fill)
     return _warped(image, label, window, crop, fill)

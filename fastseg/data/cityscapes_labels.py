@@ -46,8 +46,8 @@ def kind_of(labels: Sequence[DataFile], asked: str, *, what: str) -> str:
         (first, one), (second, other) = found.values()
         if first is second:
             raise LabelError(
-                f"{what}: {printable(first)} has value {one}, which labelIds have only, and value {other}, which "
-                "labelTrainIds have only; make the file again"
+                f"{what}: {printable(first)} holds a number of labelIds only (value {one}) and one of labelTrainIds "
+                f"only (value {other}); make the file again"
             )
         one_kind, other_kind = found
         raise LabelError(

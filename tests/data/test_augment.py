@@ -253,8 +253,8 @@ def whole(window: Window, crop: tuple[int, int]) -> Window:
 
 windows = st.builds(
     Window,
-    center_x=st.floats(-20, 220),
-    center_y=st.floats(-20, 170),
+    center_x=st.floats(-60, 260),  # also beside the image
+    center_y=st.floats(-60, 210),
     scale_x=st.floats(0.5, 3),
     scale_y=st.floats(0.5, 3),
     angle=st.just(0.0),

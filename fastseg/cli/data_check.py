@@ -9,10 +9,12 @@ from fastseg.errors import ConfigError, printable
 SUMMARY = "read every file of a configuration's data and list all that is wrong with it"
 EXAMPLES = """\
   fastseg data check configs/camvid/fast_scnn.yaml data.root=/data/CamVid
-  fastseg data check configs/cityscapes/bisenet_r18.yaml --splits train val test --json report.json
+  fastseg data check configs/camvid/fast_scnn.yaml --splits train val test --json report.json
 
 errors stop or spoil a training: files that are missing or cannot be read, label values that the data set does not
 define, labels of another size than their image, images both trained on and held out. Exit code 1 if there are any.
+where files lack their partner the pairs are read all the same if the data set can skip the rest (folder can); else the
+error says that the split was not read.
 warnings may: classes that never occur, copies, labels without a class, images of one colour. Exit code 0."""
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
 from typing import TYPE_CHECKING
 
 from fastseg.errors import ConfigError, FastsegError, OutputError, printable
@@ -20,7 +22,8 @@ EXAMPLES = """\
   fastseg data show configs/road_scenes/fast_scnn.yaml augment.rotate=15 --count 6 --overwrite
 
 The samples are the first of the training, augmented as there: same seed, same pictures. --raw shows them as they are.
-Left the image, right its classes over it; hatched pixels are ignored."""
+Left the image, right its classes over it; hatched pixels are ignored. Samples that cannot be read are left out and
+named; the exit code is then 1."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,14 +62,25 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(args.config, args.overrides)
     if args.seed is not None:
         config.train.seed = args.seed
-    tiles, info, title = _samples(config, args.count, args.split, raw=args.raw)
+    tiles, bad, info, title = _samples(config, args.count, args.split, raw=args.raw)
     write_picture(contact_sheet(tiles, info, title), out)
     print(f"wrote {printable(out)}: {title}")
-    return 0
+    for message in bad:
+        print(f"left out: {message}", file=sys.stderr)
+    if bad:
+        command = f"fastseg data check {shlex.quote(printable(args.config))}"
+        print(f"`{command}` with the same key=value reads every file and lists all that is wrong", file=sys.stderr)
+    return 1 if bad else 0
 
 
-def _samples(config: Config, count: int, split: str | None, *, raw: bool) -> tuple[list[Tile], DatasetInfo, str]:
-    """The first `count` samples that a training of this configuration draws, the data set, and the sheet's title."""
+def _samples(
+    config: Config, count: int, split: str | None, *, raw: bool
+) -> tuple[list[Tile], list[str], DatasetInfo, str]:
+    """The first `count` samples that a training of this configuration draws, what is wrong with those that cannot be
+    read, the data set, and the sheet's title.
+
+    Raises the error of the first when none can be read.
+    """
     import torch
 
     from fastseg.contact_sheet import Tile
@@ -89,18 +103,26 @@ def _samples(config: Config, count: int, split: str | None, *, raw: bool) -> tup
         len(dataset), batch_size=count, rank=0, world_size=1, seed=seed, start=0, stop=1, class_uniform=focused
     )
     (keys,) = sampler
+    tiles: list[Tile] = []
+    bad: dict[str, FastsegError] = {}  # by what it says, since a sample may come more than once
     if raw:
-        indices = list(dict.fromkeys(index for _, index, *_ in keys))
-        tiles = [Tile(*dataset.load(index), dataset.sample_name(index)) for index in indices]
+        for index in dict.fromkeys(index for _, index, *_ in keys):
+            try:
+                tiles.append(Tile(*dataset.load(index), dataset.sample_name(index)))
+            except FastsegError as error:
+                bad[str(error)] = error
         how = "as they are stored"
     else:
         augmented = AugmentedDataset(dataset, config.augment, input_scale=config.input.scale, seed=seed)
-        tiles = []
         for key in keys:
             sample = augmented[key]
             if isinstance(sample, FastsegError):
-                raise sample
-            tiles.append(Tile(*sample))
+                bad[str(sample)] = sample
+            else:
+                tiles.append(Tile(*sample))
         height, width = config.augment.crop
         how = f"augmented to {width}x{height}"
-    return tiles, dataset.info, f"{names}: {len(tiles)} of {len(dataset)} samples, {how}, seed {seed} ({config.source})"
+    if not tiles:
+        raise next(iter(bad.values()))
+    title = f"{names}: {len(tiles)} of {len(dataset)} samples, {how}, seed {seed} ({config.source})"
+    return tiles, list(bad), dataset.info, title

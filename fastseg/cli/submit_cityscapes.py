@@ -39,29 +39,32 @@ def run(args: argparse.Namespace) -> int:
             raise ConfigError(f"--check {args.check} predicts nothing, so {option} {given} has no use; leave one out")
     if args.check is None and args.weights is None:
         raise ConfigError("name the weights to submit with --weights (--check PATH checks results that exist)")
-    from fastseg.engine.submit import split_images
+    return _submit(args) if args.check is None else _check(args)
+
+
+def _submit(args: argparse.Namespace) -> int:
+    from fastseg.cli.common import build_predictor, progress_bar
+    from fastseg.data.findings import number_of
+    from fastseg.engine.submit import split_images, submit
 
     images = split_images(args.root, args.split, partial=args.partial)
-    return _check(args, images) if args.check is not None else _submit(args, images)
-
-
-def _submit(args: argparse.Namespace, images: list) -> int:
-    from fastseg.cli.common import build_predictor, progress_bar
-    from fastseg.engine.submit import submit
-
     out = args.out or DEFAULT_OUT
     with progress_bar("image") as progress:
         size = submit(build_predictor(args), images, out, overwrite=args.overwrite, progress=progress)
-    print(f"wrote {out}: {len(images)} results of cityscapes {args.split}, all checked ({size / 1e6:.1f} MB)")
+    written = number_of(len(images), "result")
+    print(f"wrote {out}: {written} of cityscapes {args.split}, all checked ({size / 1e6:.1f} MB)")
     return 0
 
 
-def _check(args: argparse.Namespace, images: list) -> int:
+def _check(args: argparse.Namespace) -> int:
     from fastseg.cli.common import progress_bar
-    from fastseg.engine.submit import check_results, find_results
+    from fastseg.data.findings import number_of
+    from fastseg.engine.submit import check_results, find_results, split_images
 
     results = find_results(args.check)
+    images = split_images(args.root, args.split, partial=args.partial)
     with progress_bar("image") as progress:
         faults = check_results(results, images, progress=progress)
-    print("\n".join([*faults, f"{len(results)} results for {len(images)} images: {len(faults) or 'no'} faults"]))
+    counts = f"{number_of(len(results), 'result')} for {number_of(len(images), 'image')}"
+    print("\n".join([*faults, f"{counts}: {number_of(len(faults), 'fault') if faults else 'no faults'}"]))
     return 1 if faults else 0

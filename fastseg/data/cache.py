@@ -23,11 +23,14 @@ import numpy as np
 
 from fastseg.data.cache_file import CacheFile, CacheWriter, planned, sample_key
 from fastseg.data.dataset import ConcatDataset, SegDataset
+from fastseg.data.findings import number_of
+from fastseg.data.listing import shown
 from fastseg.environment import usable_cores
 from fastseg.errors import ConfigError, DataError, OutputError, printable
 
 INSTEAD = "choose another folder (data.cache_dir=...), or data.cache=none or memory"
 REPORT_SECONDS = 30.0
+DIGEST_BYTES = 6  # at the end of a cache's name
 
 Say = Callable[[str], None]
 
@@ -95,7 +98,7 @@ def disk_cached(
     if file is None:
         raise DataError(f"{printable(path)} was replaced as soon as it was built; give every job its data.cache_dir")
     if announce:
-        say(f"cache: reading {len(dataset)} samples from {printable(path)} ({_gigabytes(file.size)})")
+        say(f"cache: reading {number_of(len(dataset), 'sample')} from {printable(path)} ({_amount(file.size)})")
     return DiskCachedDataset(dataset, file)
 
 
@@ -128,11 +131,14 @@ def _keys(dataset: SegDataset) -> list[bytes]:
 
 
 def _file_name(dataset: SegDataset, keys: Sequence[bytes]) -> str:
-    """One name for a data set and split, whatever becomes of its files, so that a newer cache replaces the older."""
+    """One name for a data set and split, whatever becomes of its files, so that a newer cache replaces the older.
+
+    Only the digest at its end differs between roots and arguments.
+    """
     origin = dataset.origin.encode(errors="surrogatepass") or b"".join(keys)
     words = dataset.origin.split()[:2] or [dataset.info.name]
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "_", "-".join(words))[:80]
-    return f"{plain}-{hashlib.blake2b(origin, digest_size=6).hexdigest()}.cache"
+    return f"{plain}-{hashlib.blake2b(origin, digest_size=DIGEST_BYTES).hexdigest()}.cache"
 
 
 def _matching(path: Path, keys: Sequence[bytes]) -> CacheFile | None:
@@ -141,16 +147,21 @@ def _matching(path: Path, keys: Sequence[bytes]) -> CacheFile | None:
     return file if file is not None and file.holds(keys) else None
 
 
-def _opened(path: Path) -> CacheFile | None:
+def _opened(path: Path, say: Say | None = None) -> CacheFile | None:
+    """None where there is no whole cache, which will be built; `say` hears why what lies there is none."""
     try:
         return CacheFile(path)
-    except (OSError, DataError):  # none, or not whole: it will be built
+    except FileNotFoundError:
+        return None
+    except (OSError, DataError) as error:
+        if say is not None:
+            say(f"cache: {error}; it is built anew")
         return None
 
 
 def _build(dataset: SegDataset, path: Path, keys: list[bytes], say: Say, *, clean: bool) -> None:
     """Write the cache at `path`, whole or not at all. `clean`: nobody else writes there, so what lies there is dead."""
-    before = _opened(path)
+    before = _opened(path, say)
     known = {} if before is None else {key: index for index, key in enumerate(before.table["key"].tolist())}
     table, size = planned(keys, [dataset.size(index) for index in range(len(dataset))])
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
@@ -165,14 +176,13 @@ def _build(dataset: SegDataset, path: Path, keys: list[bytes], say: Say, *, clea
             free = shutil.disk_usage(path.parent).free
         if size > free:
             raise OutputError(
-                f"data.cache=disk: {dataset.info.name} needs {_gigabytes(size)} ({size} bytes) decoded and "
-                f"{printable(path.parent)} has {_gigabytes(free)} ({free} bytes) free; {INSTEAD}"
+                f"data.cache=disk: {dataset.info.name} needs {_amount(size)} ({size} bytes) decoded and "
+                f"{printable(path.parent)} has {_amount(free)} ({free} bytes) free; {INSTEAD}"
             )
         copied = sum(key in known for key in keys)
         say(
-            f"cache: decoding {len(keys) - copied} samples of {dataset.info.name} into {printable(path)}: "
-            f"{_gigabytes(size)}, {_gigabytes(free)} free there"
-            + (f"; {copied} are as they were and are copied" if copied else "")
+            f"cache: decoding {number_of(len(keys) - copied, 'sample')} of {dataset.info.name} into {printable(path)}: "
+            f"{_amount(size)}, {_amount(free)} free there" + (f"; {copied} unchanged and copied" if copied else "")
         )
         began = time.monotonic()
         writer = CacheWriter(temporary, table, size)
@@ -183,13 +193,31 @@ def _build(dataset: SegDataset, path: Path, keys: list[bytes], say: Say, *, clea
             writer.close()
         os.replace(temporary, path)
         say(f"cache: built in {time.monotonic() - began:.1f} s")
+        _report_others(path, say)
     except OSError as error:
         raise OutputError(
-            f"data.cache=disk: {printable(path)} ({_gigabytes(size)}) cannot be written: {error.strerror}; {INSTEAD}"
+            f"data.cache=disk: {printable(path)} ({_amount(size)}) cannot be written: {error.strerror}; {INSTEAD}"
         ) from error
     finally:
         with contextlib.suppress(OSError):  # renamed, or never made
             temporary.unlink()
+
+
+def _report_others(path: Path, say: Say) -> None:
+    """Name the caches beside `path` of the same data set and split: nothing but the user removes them."""
+    name = re.compile(re.escape(path.stem[: -2 * DIGEST_BYTES]) + f"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
+    sizes: dict[str, int] = {}
+    for other in sorted(path.parent.glob("*.cache")):
+        if other != path and name.fullmatch(other.stem):
+            with contextlib.suppress(OSError):  # removed just now
+                sizes[other.name] = other.stat().st_size
+    if sizes:
+        take = f"{'takes' if len(sizes) == 1 else 'take'} {_amount(sum(sizes.values()))}"
+        say(
+            f"cache: {number_of(len(sizes), 'other cache')} of this data set and split (another data.root or "
+            f"data.args) in {printable(path.parent)} {take}; "
+            f"delete what no run uses: {shown(list(sizes))}"
+        )
 
 
 def _fill(
@@ -279,8 +307,11 @@ def _locked(path: Path, say: Say) -> Iterator[bool]:
         yield locks
 
 
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.2f} GB"
+def _amount(size: int) -> str:
+    """In the unit that shows it: '41 kB', '3.2 MB', '52.40 GB'."""
+    if size < 1e6:
+        return f"{size / 1e3:.0f} kB"
+    return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.2f} GB"
 
 
 def _silent(_: str) -> None:

@@ -65,8 +65,10 @@ class CacheFile:
             if version != VERSION:
                 raise DataError(f"{printable(path)} has the cache format {version}; this is {VERSION}")
             table = file.read(count * TABLE.itemsize)
-            if total != size or _digest(table) != digest:
-                raise DataError(f"{printable(path)} is damaged: {size} bytes of {total}")
+            if total != size:
+                raise DataError(f"{printable(path)} is damaged: it has {size} bytes instead of {total}")
+            if _digest(table) != digest:
+                raise DataError(f"{printable(path)} is damaged: its table of samples is not the one that was written")
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._fetch = hasattr(mmap, "MADV_RANDOM") and not (_fits_in_memory(size) if fits is None else fits)
         if self._fetch:  # the sample after this one is not the next

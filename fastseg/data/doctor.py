@@ -6,23 +6,30 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from fastseg.config import Config, DataPart
-from fastseg.data.dataset import ConcatDataset, SegDataset, build_dataset
+from fastseg.data.dataset import DATASETS, ConcatDataset, SegDataset, build_dataset
 from fastseg.data.findings import Finding, Report, SplitCounts
 from fastseg.data.look import Look, files_of, look_at
 from fastseg.environment import usable_cores
-from fastseg.errors import DataError, FastsegError, printable
+from fastseg.errors import DataError, FastsegError, MissingFileError, printable
 from fastseg.types import DatasetInfo, plain_name
 
 GLANCES = 16  # samples of a split that a training looks at before its first step
+
+# What adapters say of a split without labels or an argument that they do not have; the rest is about files.
+_OF_THE_REQUEST = re.compile(
+    r" has no split |^data\.args\.|\(data\.args\.\w+\)|are not public|no labels for its testing|coarse labels only"
+)
 
 
 @dataclass(frozen=True)
@@ -45,8 +52,9 @@ def check(
     """Read every sample of the configured data and report all that is wrong.
 
     `splits` of data.name replace those that the configuration trains and scores on; data.extra is read in any case.
-    `workers` threads read (default: one a core), and `progress` hears (read, of how many). Raises ConfigError for a
-    data set or an argument that does not exist; everything else that is wrong is a finding.
+    `workers` threads read (default: one a core), and `progress` hears (read, of how many). Raises FastsegError for a
+    data set, a split or an argument that does not exist, and when the root does not and nothing else can be read;
+    everything else that is wrong is a finding.
     """
     found: list[Finding] = []
     opened = _open_splits(config, splits, found)
@@ -109,23 +117,46 @@ class _Role(NamedTuple):
 
 
 def _open_splits(config: Config, names: Sequence[str] | None, found: list[Finding]) -> list[Split]:
-    """The splits to read, each once, joined ones apart; those that cannot be listed become findings."""
+    """The splits to read, each once, joined ones apart; those that cannot be listed become findings.
+
+    Files without a partner are a finding, too, and the pairs are read where the adapter can skip the rest.
+    """
     opened: list[Split] = []
-    unlisted: dict[str, list[str]] = {}  # a root that does not exist is one mistake, not one for each split
+    unlisted: dict[str, list[str]] = {}  # what is wrong with several splits is one mistake
+    rootless: FastsegError | None = None
     for name, (part, key, trained, held_out) in _roles(config, names).items():
+        dataset: SegDataset | None
         try:
             dataset = build_dataset(part.name, part.split, root=part.root, args=dict(part.args), key=key)
-        except DataError as error:
-            unlisted.setdefault(str(error), []).append(name)
-            continue
         except FastsegError as error:
-            raise type(error)(f"{config.source}: {key}: {error}") from None
+            refusal = type(error)(f"{config.source}: {key}: {error}")
+            if not isinstance(error, DataError) or (type(error) is DataError and _OF_THE_REQUEST.search(str(error))):
+                raise refusal from None
+            if part.root is not None and not Path(part.root).expanduser().is_dir():
+                rootless = rootless or refusal
+            dataset = _pairs_alone(part, key) if isinstance(error, MissingFileError) else None
+            message = str(error) if dataset else f"{error}. Nothing of it was read: mend this first, then check again"
+            unlisted.setdefault(message, []).append(name)
+            if dataset is None:
+                continue
         opened.append(Split(name, dataset, trained, held_out))
         if trained and held_out:
             message = "its scores are those of images that were trained on; score on another split to compare networks"
             found.append(Finding("joined", name, message))
+    if rootless is not None and not opened:
+        raise rootless
     found += [Finding("listing", ", ".join(splits), message) for message, splits in unlisted.items()]
     return opened
+
+
+def _pairs_alone(part: DataPart, key: str) -> SegDataset | None:
+    """The split without the files that have no partner, if its adapter can skip them and that is what it lacks."""
+    if "unpaired" not in DATASETS.arguments(part.name):
+        return None
+    try:
+        return build_dataset(part.name, part.split, root=part.root, args={**part.args, "unpaired": "skip"}, key=key)
+    except FastsegError:
+        return None
 
 
 def _roles(config: Config, names: Sequence[str] | None) -> dict[str, _Role]:

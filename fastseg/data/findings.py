@@ -108,7 +108,7 @@ class Report:
 
     def summary(self) -> str:
         """'0 errors, 2 warnings'."""
-        return f"{_count(len(self.errors), 'error')}, {_count(len(self.of_level('warning')), 'warning')}"
+        return f"{number_of(len(self.errors), 'error')}, {number_of(len(self.of_level('warning')), 'warning')}"
 
     def to_dict(self) -> dict[str, object]:
         """Everything, as plain values."""
@@ -194,5 +194,6 @@ def _size(size: tuple[int, int]) -> str:
     return f"{width}x{height}"
 
 
-def _count(number: int, noun: str) -> str:
+def number_of(number: int, noun: str) -> str:
+    """'1 error', '2 errors'."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

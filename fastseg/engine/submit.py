@@ -24,6 +24,7 @@ from fastseg.atomic import write_atomically
 from fastseg.data.cityscapes import CITYSCAPES, cityscapes_images
 from fastseg.data.coding import counted, ranges
 from fastseg.data.files import ArchiveMember, FileInMemory, open_archive
+from fastseg.data.findings import number_of
 from fastseg.data.headers import image_size
 from fastseg.data.png import GREY, GREY_ALPHA, PALETTE, RGB, RGB_ALPHA, png_header
 from fastseg.data.readers import check_exists, read_image, read_label
@@ -33,7 +34,7 @@ from fastseg.output import check_target
 from fastseg.predict import Predictor
 from fastseg.types import IGNORE_INDEX, DataFile
 
-COUNTS = {"train": 2975, "val": 500, "test": 1525}
+COUNTS = {"val": 500, "test": 1525}
 ENDING = "_pred_labelIds.png"
 SHOWN = 5
 
@@ -46,7 +47,7 @@ Images = Sequence[tuple[str, DataFile]]
 def split_images(root: str, split: str, *, partial: bool = False) -> list[tuple[str, DataFile]]:
     """The images of a split below `root` with their base names, 'berlin_000000_000019'.
 
-    Raises DataError for another split than train, val and test, and when there are not as many images as were
+    Raises DataError for another split than test and val, and when there are not as many images as were
     published, unless `partial`; otherwise as `cityscapes_images`.
     """
     if split not in COUNTS:
@@ -160,7 +161,9 @@ def submit(
     results = predict_results(predictor, images, progress=progress)
     faults = check_results(results, images)
     if faults:
-        raise OutputError(f"{len(faults)} faults in the results, nothing was written: {'; '.join(faults[:SHOWN])}")
+        raise OutputError(
+            f"{number_of(len(faults), 'fault')} in the results, nothing was written: {'; '.join(faults[:SHOWN])}"
+        )
     return pack_results(path, results, overwrite=overwrite)
 
 
@@ -191,7 +194,8 @@ def _faults(file: DataFile, size: tuple[int, int]) -> Iterator[str]:
             yield f"is {header.width}x{header.height}, but its image is {size[1]}x{size[0]}"
         if header.bits != 8 or header.colour_type not in ONE_CHANNEL:
             channels = {RGB: 3, GREY_ALPHA: 2, RGB_ALPHA: 4}.get(header.colour_type, 1)
-            yield f"has {channels} channels of {header.bits} bits; a result has one channel of 8 bits"
+            given = f"{number_of(channels, 'channel')} of {number_of(header.bits, 'bit')}"
+            yield f"has {given}; a result has one channel of 8 bits"
             return
         values, counts = np.unique(read_label(content), return_counts=True)
     except (OSError, FastsegError) as error:

@@ -59,6 +59,9 @@ def test_errors_end_with_one_and_a_list(root: Path, capsys: pytest.CaptureFixtur
     ("arguments", "words"),
     [
         (["data.name=camvit"], "did you mean 'camvid'"),
+        (["--splits", "train", "tes"], "camvid has no split 'tes'; did you mean 'test'"),
+        (["data.root=/nowhere"], "data.root=/nowhere does not exist"),
+        (["data.name=pascal_context", "data.args.classes=61"], "has no 61 classes"),
         (["--workers", "0"], "--workers is 0"),
         (["--split", "val"], "--splits"),
         (["augment.crop=[0,1]"], "augment.crop"),

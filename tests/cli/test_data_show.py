@@ -123,7 +123,22 @@ def test_mistakes_are_one_line(
 
 
 @pytest.mark.parametrize("raw", [[], ["--raw"]])
-def test_a_bad_label_is_one_line(root: Path, raw: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_sample_is_left_out_and_named(
+    root: Path, raw: list[str], tiles: list[Tile], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(root / "trainannot/2.png", np.full((12, 20), 50, np.uint8))
+    assert show(root, *raw) == 1
+    assert {tile.name for tile in tiles} == {"0.png", "1.png", "3.png", "4.png"}
+    out, err = capsys.readouterr()
+    assert f": {len(tiles)} of 5 samples" in out
+    left_out, advice = err.splitlines()
+    assert left_out.startswith("left out: ")
+    assert "trainannot/2.png has values {50: 240 px}" in left_out
+    assert advice.startswith(f"`fastseg data check {root / 'garden.yaml'}` ")
+
+
+@pytest.mark.parametrize("raw", [[], ["--raw"]])
+def test_bad_labels_alone_are_one_line(root: Path, raw: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     for path in (root / "trainannot").glob("*.png"):
         write(path, np.full((12, 20), 50, np.uint8))
     assert show(root, *raw) == 2

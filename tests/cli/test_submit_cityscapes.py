@@ -58,7 +58,7 @@ def test_the_check_lists_every_fault_and_exits_with_1(
     first, second, last = capsys.readouterr().out.splitlines()
     assert first == f"{BASES[0]}: no result; a file {BASES[0]}*.png is expected"
     assert second.startswith(f"{tmp_path / BASES[1]}.png: has values {{5: 384 px}} that are no class")
-    assert last == "1 results for 2 images: 2 faults"
+    assert last == "1 result for 2 images: 2 faults"
 
 
 def test_an_archive_is_only_replaced_when_asked(root: Path, weights: Path, tmp_path: Path) -> None:
@@ -92,6 +92,8 @@ def test_weights_of_another_data_set_are_refused(
         (["--root", "R", "--check", "x", "--weights", "a.pt"], ["--check x predicts nothing", "--weights a.pt"]),
         (["--root", "R", "--check", "x", "--out", "b.zip"], ["--check x predicts nothing", "--out b.zip"]),
         (["--root", "R", "--check", "nowhere", "--partial"], ["nowhere does not exist"]),
+        (["--root", "R", "--check", "nowhere"], ["nowhere does not exist"]),  # before the images are counted
+        (["--root", "R", "--weights", "a.pt", "--split", "train"], ["'train'", "allowed: test, val"]),
         (["--root", "R", "--weights", "a.pt", "--split", "tset"], ["'tset'", "did you mean 'test'"]),
         (["--root", "nowhere", "--weights", "a.pt"], ["nowhere", "does not exist"]),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from safetensors.torch import load_file
 
 from fastseg.config import AugmentConfig
 from fastseg.data import build_dataset
-from fastseg.data.cache import DiskCachedDataset, default_folder, disk_cached, find_cache
+from fastseg.data.cache import DiskCachedDataset, _amount, default_folder, disk_cached, find_cache
 from fastseg.data.cache_file import PAGE, CacheFile
 from fastseg.data.coding import Values
 from fastseg.data.dataset import ConcatDataset, FileDataset, SegDataset
@@ -94,7 +95,7 @@ def test_a_cached_data_set_is_the_data_set(farm: Farm) -> None:
     cached, said = farm.cached()
     assert isinstance(cached, DiskCachedDataset)
     assert_equal(cached, farm.dataset())
-    assert said.splitlines()[0].startswith(f"cache: decoding 5 samples of farm into {farm.file}: 0.00 GB, ")
+    assert said.splitlines()[0].startswith(f"cache: decoding 5 samples of farm into {farm.file}: 41 kB, ")
     assert "GB free there" in said
 
 
@@ -105,7 +106,7 @@ def test_the_second_run_decodes_nothing_and_says_that_it_reads_the_cache(
     expected = [first.load(index) for index in range(5)]
     monkeypatch.setattr(FileDataset, "load", None)
     second, said = farm.cached()
-    assert said == f"cache: reading 5 samples from {farm.file} (0.00 GB)"
+    assert said == f"cache: reading 5 samples from {farm.file} (41 kB)"
     for index in range(5):
         assert np.array_equal(second.load(index)[0], expected[index][0])
 
@@ -205,8 +206,8 @@ def test_what_did_not_change_is_not_decoded_again(farm: Farm, monkeypatch: pytes
     monkeypatch.setattr(FileDataset, "load", counting)
     _, said = farm.cached()
     assert decoded == [1]
-    assert "decoding 1 samples of farm" in said
-    assert "4 are as they were and are copied" in said
+    assert "decoding 1 sample of farm" in said
+    assert "4 unchanged and copied" in said
 
 
 def test_another_coding_of_the_same_files_is_another_cache(farm: Farm) -> None:
@@ -248,8 +249,38 @@ def test_a_damaged_cache_is_found_out_and_built_anew(farm: Farm, damage: Callabl
     with pytest.raises(DataError, match="cache"):
         CacheFile(farm.file)
     cached, said = farm.cached()
-    assert "decoding 5 samples" in said
+    assert re.match(rf"cache: {re.escape(str(farm.file))} .+; it is built anew\ncache: decoding 5 samples", said)
     assert_equal(cached, farm.dataset())
+
+
+def test_a_cache_that_is_not_there_is_no_damage(farm: Farm) -> None:
+    assert "built anew" not in farm.cached()[1]
+
+
+def test_caches_of_the_split_at_other_roots_are_named_with_their_size_when_one_is_built(farm: Farm) -> None:
+    elsewhere = []
+    for number in range(2):
+        other = farm._replace(root=farm.root / str(number))
+        _, said = other.cached()
+        elsewhere = [path.name for path in farm.folder.glob("*.cache")]
+    assert "1 other cache of this data set and split" in said
+    for name in ("farm-val-0123456789ab.cache", "farm-train-mine.cache"):  # another split's, and not ours
+        (farm.folder / name).write_bytes(b"x" * 10**6)
+    _, said = farm.cached()
+    assert said.splitlines()[-2] == (
+        f"cache: 2 other caches of this data set and split (another data.root or data.args) in {farm.folder} take "
+        f"82 kB; delete what no run uses: {', '.join(sorted(elsewhere))}"
+    )
+    _, said = farm.cached()
+    assert "other caches" not in said  # built already: once is enough
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(86_016, "86 kB"), (3_240_000, "3.2 MB"), (999_000_000, "999.0 MB"), (52_400_000_000, "52.40 GB")],
+)
+def test_sizes_are_said_in_the_unit_that_shows_them(size: int, text: str) -> None:
+    assert _amount(size) == text
 
 
 def test_joined_splits_share_the_cache_of_each(farm: Farm) -> None:

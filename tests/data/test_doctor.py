@@ -19,7 +19,7 @@ from fastseg.data.dataset import ConcatDataset, SegDataset
 from fastseg.data.doctor import GLANCES, check, glance
 from fastseg.data.findings import KINDS, Finding, Report
 from fastseg.data.look import look_at
-from fastseg.errors import ConfigError
+from fastseg.errors import ConfigError, DataError, MissingFileError
 from fastseg.types import DatasetInfo
 from trees.cityscapes import write_cityscapes
 from trees.pairs import SIZE, config_for, read, truncate, write, write_pairs
@@ -158,11 +158,64 @@ def test_a_split_that_cannot_be_listed_leaves_the_others_read(root: Path) -> Non
     assert [counts.name for counts in report.splits] == ["val"]
 
 
-def test_a_root_that_does_not_exist_is_one_error(root: Path) -> None:
-    config = config_for(root / "nowhere")
+def test_a_split_that_was_not_read_says_so_and_what_to_do(root: Path) -> None:
+    remove_label(root)
+    assert only(check(config_for(root))).message.endswith("Nothing of it was read: mend this first, then check again")
+
+
+def folder_config(root: Path) -> Config:
+    config = config_for(root)
+    config.data.name = "folder"
+    config.data.args = {
+        "splits": {split: {"images": split, "labels": f"{split}annot"} for split in ("train", "val")},
+        "classes": {value: f"class {value}" for value in range(11)} | {11: "ignore"},
+    }
+    return config
+
+
+def test_files_without_a_partner_hide_no_other_fault(root: Path) -> None:
+    write_pairs(root, {"train": 6, "val": 4})
+    remove_label(root)
+    write(root / "valannot/orphan.png", read(root / "valannot/0.png"))
+    truncate(root / "train/0.png")
+    spoil_label(root)
+    shrink_label(root)
+    write(root / "val/1.png", read(root / "train/4.png"))
+    report = check(folder_config(root))
+    assert kinds(report) == [
+        ("image", "train"),
+        ("label", "train"),
+        ("leak", "val"),
+        ("listing", "train"),
+        ("listing", "val"),
+        ("size", "val"),
+    ]
+    assert [(counts.name, counts.images) for counts in report.splits] == [("train", 5), ("val", 4)]
+    missing, orphan = (finding.message for finding in report.errors if finding.kind == "listing")
+    assert "train/2.png" in missing
+    assert "orphan.png" in orphan
+    assert "Nothing of it was read" not in missing + orphan
+
+
+def test_a_folder_that_is_not_there_is_not_skipped_as_unpaired(root: Path) -> None:
+    config = folder_config(root)
+    config.data.args["splits"]["val"]["labels"] = "nowhere"
     finding = only(check(config))
-    assert (finding.kind, finding.split) == ("listing", "train, val")
-    assert "nearest existing parent" in finding.message
+    assert (finding.kind, finding.split) == ("listing", "val")
+    assert "Nothing of it was read" in finding.message
+
+
+def test_a_root_that_does_not_exist_is_no_finding(root: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"^garden\.yaml: data: .*nearest existing parent"):
+        check(config_for(root / "nowhere"))
+
+
+def test_the_root_of_an_extra_part_that_does_not_exist_leaves_the_rest_read(root: Path) -> None:
+    config = config_for(root)
+    config.data.extra = [DataPart("camvid", str(root / "nowhere"))]
+    report = check(config)
+    assert kinds(report) == [("listing", "camvid train")]
+    assert [counts.name for counts in report.splits] == ["train", "val"]
 
 
 def test_a_picture_listed_twice_is_said_so(root: Path) -> None:
@@ -317,6 +370,40 @@ def test_a_request_that_cannot_be_met_is_no_finding(root: Path, key: str, value:
     setattr(config.data, key, value)
     with pytest.raises(ValueError, match=r"^garden\.yaml: data: "):
         check(config)
+
+
+@pytest.mark.parametrize("name", ["camvid", "cityscapes", "ade20k", "folder", "road_scenes"])
+def test_a_split_that_the_data_set_does_not_have_is_no_finding(root: Path, name: str) -> None:
+    config = folder_config(root) if name == "folder" else config_for(root)
+    if name == "road_scenes":
+        config.data.root = None
+    config.data.name = name
+    with pytest.raises(DataError, match=r"^garden\.yaml: data: .* has no split 'tes'; "):
+        check(config, ["tes"])
+    if name in ("camvid", "folder"):
+        with pytest.raises(DataError, match="has no split 'tes'"):
+            check(config, ["train", "tes"])
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "split"),
+    [
+        ("pascal_context", {"classes": 61}, "val"),
+        ("mapillary", {"version": "v9"}, "train"),
+        ("cityscapes", {"annotations": "rough"}, "train"),
+        ("cityscapes", {"labels": "colour"}, "train"),
+        ("cityscapes", {"lists": "train.txt"}, "train"),
+        ("cityscapes", {}, "test"),
+        ("ade20k", {}, "test"),
+    ],
+)
+def test_an_argument_or_split_that_no_files_could_meet_is_no_finding(
+    tmp_path: Path, name: str, args: dict[str, object], split: str
+) -> None:
+    config = config_for(tmp_path)
+    config.data.name, config.data.args = name, args
+    with pytest.raises(DataError, match=r"^garden\.yaml: data: "):
+        check(config, [split])
 
 
 def test_a_folder_that_nobody_named_is_no_finding(root: Path) -> None:

@@ -155,7 +155,7 @@ def test_a_full_disk_leaves_the_old_archive(images: Images, tmp_path: Path, monk
 def test_faulty_results_are_not_packed(images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make = predict_results
     monkeypatch.setattr(module, "predict_results", lambda *args, **kwargs: make(*args, **kwargs)[:1])
-    with pytest.raises(OutputError, match=f"1 faults in the results, nothing was written: {BASES[1]}: no result"):
+    with pytest.raises(OutputError, match=f"1 fault in the results, nothing was written: {BASES[1]}: no result"):
         submit(predictor(), images, tmp_path / "a.zip")
     assert not (tmp_path / "a.zip").exists()
 
@@ -251,7 +251,7 @@ FAULTS: dict[Callable[[Path], None], str] = {
     stranger: "F/bonn_000000_000019.png: there is no such image; remove the file",
     small: f"F/{BASES[0]}.png: is 10x6, but its image is 20x12",
     colour: f"F/{BASES[0]}.png: has 3 channels of 8 bits; a result has one channel of 8 bits",
-    deep: f"F/{BASES[0]}.png: has 1 channels of 16 bits; a result has one channel of 8 bits",
+    deep: f"F/{BASES[0]}.png: has 1 channel of 16 bits; a result has one channel of 8 bits",
     train_ids: f"F/{BASES[0]}.png: has values {{0: 2 px, 18: 1 px}} that are no class; allowed are {ALLOWED}. "
     "These look like train ids: write official ids",
     void: f"F/{BASES[0]}.png: has values {{29: 1 px}} that are no class; allowed are {ALLOWED}",

@@ -49,7 +49,8 @@ class DataConfig:
 
     An epoch shows the training split `repeat` times, and every part of `extra` as often as it says. `class_uniform` is
     the share of crops that are drawn to show a class chosen uniformly. `cache` keeps decoded images: 'memory' in each
-    process, 'disk' in one file in `cache_dir` that all processes map (default: the user's cache folder).
+    process (also true, the older spelling; false is 'none'), 'disk' in one file in `cache_dir` that all processes map
+    (default: the user's cache folder).
     """
 
     name: str = "road_scenes"
@@ -167,8 +168,8 @@ class TrainConfig:
 class Config:
     """A whole run. `run_dir` receives checkpoints, logs and the resolved configuration; `source` is set on loading.
 
-    `init_from` names weights to begin with (a weights file, checkpoint or run folder); where their classes are others,
-    the layers that depend on the classes begin anew.
+    `init_from` names weights to begin with (published weights of the network, or a weights file, checkpoint or run
+    folder); where their classes are others, the layers that depend on the classes begin anew.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -192,7 +193,8 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
     """The configuration in the YAML file `path` (defaults without one), changed by `section.key=value` overrides.
 
     An override of schedule.epochs, also as train.epochs, replaces the file's schedule.iterations. An override by an
-    empty table or null, such as loss.terms={}, empties a free table; other tables are laid over the file's. Raises
+    empty table or null, such as loss.terms={}, empties a free table; other tables are laid over the file's.
+    data.extra.0.root, also data.extra[0].root, changes one key of a part that is there. Raises
     MissingFileError for the file, and ConfigError naming file, key and the nearest right spelling for unknown or
     repeated keys, wrong types and impossible values.
     """
@@ -217,6 +219,9 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
         key, equals, value = override.partition("=")
         if key in _LENGTHS:
             key = _LENGTHS[key]
+            override = f"{key}={value}"
+        if re.match(r"data\.extra\[\d+\]", key):
+            key = re.sub(r"\[(\d+)\]", r".\1", key, count=1)
             override = f"{key}={value}"
         if key == "schedule.epochs":  # the length that is said last counts
             merged.schedule.iterations = None
@@ -272,7 +277,12 @@ def _merge(base: Any, new: Any, where: str, *, is_override: bool = False) -> Any
 
     try:
         table: Any = OmegaConf.to_container(new)
+        data = table.get("data")
+        if isinstance(data, dict) and isinstance(data.get("cache"), bool):  # as older configurations have it
+            new["data"]["cache"] = data["cache"] = "memory" if data["cache"] else "none"
         _check_keys(table, Config, "", where)
+        if isinstance(data, dict) and isinstance(data.get("extra"), dict):
+            data["extra"] = _changed_parts(base["data"]["extra"], data["extra"], where)
         if is_override:
             _empty_tables(base, table, Config)
             new = OmegaConf.create(table)
@@ -298,6 +308,45 @@ def _check_keys(table: Any, schema: type, prefix: str, where: str) -> None:
             _check_keys(value, hints[key], f"{prefix}{key}.", where)
         elif get_origin(hints[key]) is tuple:
             _check_tuple(value, hints[key], f"{prefix}{key}", where)
+        elif get_origin(hints[key]) is list:
+            _check_parts(value, get_args(hints[key])[0], f"{prefix}{key}", where)
+
+
+def _check_parts(parts: Any, schema: type, key: str, where: str) -> None:
+    """`_check_keys` for a list of sections, or a table of some of them by their numbers, and their values' types."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    numbered = isinstance(parts, dict) and parts and all(str(number).isdecimal() for number in parts)
+    if not numbered and not isinstance(parts, list):
+        raise ConfigError(f"{where}: {key} is {parts!r}; it takes a list of sections with: {_names(schema)}")
+    for number, part in parts.items() if isinstance(parts, dict) else enumerate(parts):
+        if not isinstance(part, dict):
+            raise ConfigError(
+                f"{where}: {key}[{number}] is a section, not the value {part!r}; it has: {_names(schema)}"
+            )
+        _check_keys(part, schema, f"{key}[{number}].", where)
+        try:
+            OmegaConf.merge(OmegaConf.structured(schema), part)
+        except (OmegaConfBaseException, *_CONVERSION_ERRORS) as error:  # within the list it would not name the part
+            raise ConfigError(f"{where}: {key}[{number}].{_describe(error)}") from None
+
+
+def _changed_parts(parts: Any, changes: dict[Any, dict[str, Any]], where: str) -> list[Any]:
+    """All of data.extra as plain tables, with `changes` laid over the parts that they number."""
+    from omegaconf import OmegaConf
+
+    there = len(parts)
+    for number, change in changes.items():
+        if int(number) >= there:
+            raise ConfigError(
+                f"{where}: there is no data.extra[{number}]; data.extra has {there} part{'' if there == 1 else 's'}"
+                f"{f', of which the last is data.extra[{there - 1}]' if there > 1 else ''}; new ones are added in the "
+                f"file, or all are given at once: 'data.extra=[{{name: ..., root: ...}}]'"
+            )
+        _empty_tables(parts[int(number)], change, DataPart)
+        parts[int(number)] = OmegaConf.merge(parts[int(number)], change)
+    return [OmegaConf.to_container(part) for part in parts]
 
 
 def _empty_tables(base: Any, table: dict[Any, Any], schema: Any) -> None:
@@ -350,7 +399,10 @@ def _type_hint(key: str) -> str:
 def _describe(error: BaseException) -> str:
     """What OmegaConf found wrong, after the key where it knows it, and what the key takes."""
     key = getattr(error, "full_key", None) or ""
-    return f"{key + ': ' if key else ''}{_first_line(error)}{_type_hint(key)}"
+    found, allowed = _first_line(error), _type_hint(key)
+    if allowed.startswith("; allowed"):
+        found = found.partition(", expected one of")[0]  # which says the same
+    return f"{key + ': ' if key else ''}{found}{allowed}"
 
 
 def _first_line(error: BaseException) -> str:

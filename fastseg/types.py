@@ -111,6 +111,12 @@ def plain_name(name: str) -> str:
     return "".join(character for character in name.casefold() if character.isalnum())
 
 
+def is_placeholder(name: str) -> bool:
+    """Whether a class is only numbered, as in 'class_3': such a name is no sign that two classes mean the same."""
+    plain = plain_name(name)
+    return plain.startswith("class") and plain[len("class") :].isdecimal()
+
+
 @dataclass(frozen=True)
 class DatasetInfo:
     """The classes of a data set. `palette[i]` is the RGB colour of class i, `official_ids[i]` its id in raw files.

@@ -13,7 +13,7 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from fastseg.config import Config, config_differences, dump_config, load_config
+from fastseg.config import Config, DataPart, config_differences, dump_config, load_config
 from fastseg.errors import ConfigError, MissingFileError
 from fastseg.types import IMAGENET_MEAN
 
@@ -381,3 +381,56 @@ def test_other_tables_on_the_command_line_are_laid_over_the_file_s(tmp_path: Pat
 
 def test_null_on_the_command_line_is_a_value_of_an_argument(tmp_path: Path) -> None:
     assert load(tmp_path, "model: {args: {jpu: jpu}}", "model.args.jpu=null").model.args == {"jpu": None}
+
+
+PARTS = "data: {extra: [{name: camvid, args: {stage: 1}}, {name: ade20k}]}"
+
+
+@pytest.mark.parametrize("place", ["data.extra.0", "data.extra[0]"])
+def test_one_key_of_one_further_data_set_can_be_changed(tmp_path: Path, place: str) -> None:
+    changes = (f"{place}.root=/x[3]", f"{place}.args.half=true", f"{place}.repeat=2", "data.extra[1].split=val")
+    first, second = load(tmp_path, PARTS, *changes).data.extra
+    assert first == DataPart(name="camvid", root="/x[3]", args={"stage": 1, "half": True}, repeat=2)
+    assert second == DataPart(name="ade20k", split="val")
+    assert load(tmp_path, PARTS, f"{place}.args={{}}").data.extra[0].args == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "message"),
+    [
+        (PARTS, "data.extra[2].root=x", r"there is no data\.extra\[2\]; data\.extra has 2 parts, of which the last is "
+                                        r"data\.extra\[1\]; .*'data\.extra=\[\{name: \.\.\., root: \.\.\.\}\]'"),
+        ("", "data.extra.0.root=x", r"there is no data\.extra\[0\]; data\.extra has 0 parts; "),
+        ("data: {extra: {0: {name: a}}}", "", r"recipe\.yaml: there is no data\.extra\[0\]; data\.extra has 0 parts; "),
+        (PARTS, "data.extra.0.nmae=x", r"unknown key data\.extra\[0\]\.nmae; did you mean 'name'"),
+        (PARTS, "data.extra.0=x", r"data\.extra\[0\] is a section, not the value 'x'; it has: name, root"),
+        (PARTS, "data.extra.one.root=x", r"data\.extra is \{'one': .*; it takes a list of sections with: name, root"),
+        (PARTS, "data.extra.1.repeat=x", r"data\.extra\[1\]\.repeat: "),
+        ("data: {extra: [{name: a}, {nmae: a}]}", "", r"recipe\.yaml: unknown key data\.extra\[1\]\.nmae; did you"),
+        ("data: {extra: [{name: a}, {repeat: x}]}", "", r"recipe\.yaml: data\.extra\[1\]\.repeat: "),
+        ("data: {extra: {}}", "", r"recipe\.yaml: data\.extra is \{\}; it takes a list of sections with: name, root"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_further_data_sets_are_named_with_their_number(
+    tmp_path: Path, text: str, override: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(tmp_path, text, *([override] if override else []))
+
+
+def test_a_further_data_set_may_refer_to_what_stands_elsewhere(tmp_path: Path) -> None:
+    text = "data: {root: /x, repeat: 3, extra: [{name: camvid, root: '${data.root}', repeat: '${data.repeat}'}]}"
+    for overrides in ([], ["data.extra[0].split=val"]):
+        (part,) = load(tmp_path, text, *overrides).data.extra
+        assert (part.root, part.repeat) == ("/x", 3)
+
+
+@pytest.mark.parametrize(("value", "cache"), [("true", "memory"), ("false", "none"), ("disk", "disk")])
+def test_the_cache_of_older_configurations_is_understood(tmp_path: Path, value: str, cache: str) -> None:
+    assert load(tmp_path, f"data: {{cache: {value}}}").data.cache == cache
+    assert load(tmp_path, "data: {workers: 1}", f"data.cache={value}").data.cache == cache
+
+
+def test_the_choices_of_a_key_are_said_once() -> None:
+    with pytest.raises(ConfigError, match=r"data\.cache: Invalid value '3'; allowed: none, memory, disk$"):
+        load_config(None, ["data.cache=3"])

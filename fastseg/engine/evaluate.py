@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,8 +20,10 @@ from torch import Tensor
 
 from fastseg.atomic import write_atomically
 from fastseg.data.dataset import SegDataset
+from fastseg.data.notes import say_once
 from fastseg.engine.boundary_score import BoundaryScore
 from fastseg.engine.instance_score import InstanceScore, scores_instances
+from fastseg.engine.training_data import only_numbered
 from fastseg.errors import DataError, DistributedError, FastsegError, LabelError, OutputError
 from fastseg.metrics import ConfusionMatrix, Scores, check_protocol, sum_over_ranks
 from fastseg.predict import Predictor
@@ -150,7 +153,8 @@ def write_json(path: Path | str, scores: Scores, **context: object) -> None:
 def check_classes(predictor: Predictor, info: DatasetInfo) -> None:
     """Raises FastsegError unless the data set's classes are the model's first, and what it has beyond stands for none.
 
-    Names are compared where the model knows them.
+    Names are compared where the model knows them; where they are only numbers of another data set's classes, a warning
+    says so.
     """
     labelled, predicted = info.num_classes, predictor.model.num_classes
     known = predictor.model.weights_info
@@ -163,6 +167,12 @@ def check_classes(predictor: Predictor, info: DatasetInfo) -> None:
     for index, (ours, theirs) in enumerate(zip(names, info.class_names, strict=False)):
         if plain_name(ours) != plain_name(theirs):
             raise FastsegError(f"class {index} is {ours!r} to the model and {theirs!r} in {info.name}; {instead}")
+    if known is not None and names and only_numbered(known.dataset, info):
+        say_once(
+            f"the model was trained on {known.dataset.name} and is scored on {info.name}: names like class_0 do not "
+            f"tell whether their classes are the same; name them where you can (data.args.classes)",
+            level=logging.WARNING,
+        )
 
 
 def _count(dataset: SegDataset, limit: int | None) -> int:

@@ -11,10 +11,11 @@ import torch
 from fastseg.config import Config
 from fastseg.engine import build
 from fastseg.engine.distributed import Processes
-from fastseg.engine.training_data import first_difference
-from fastseg.errors import CheckpointError, ConfigError, FastsegError, printable
+from fastseg.engine.training_data import first_difference, only_numbered
+from fastseg.errors import CheckpointError, ConfigError, FastsegError, MissingFileError, printable
 from fastseg.types import DatasetInfo, Preprocessing, SegModel, WeightsInfo
 from fastseg.weights.files import load_state, read_weights, strip_wrappers
+from fastseg.weights.zoo import published_weights
 
 SHOWN = 2  # names of tensors in the log line
 TOLERANCE = 1e-4  # of mean and std: a fortieth of a grey level, far more than rounding, far less than another choice
@@ -24,9 +25,10 @@ AUX_HEADS = "aux_heads."
 def begin(config: Config, model: SegModel, dataset: DatasetInfo, procs: Processes) -> str:
     """Start `model`, the configured one for `dataset`, from `init_from` or `backbone_weights`; say what was loaded.
 
-    The file that `init_from` names must be of the same network and the same preprocessing. Where its classes are
-    others, in number, names or order, every tensor whose shape depends on their number begins anew; so do auxiliary
-    heads that the file lacks. All other tensors must fit. One process reads; the others copy. Returns one line for the
+    What `init_from` names, published weights of the network or a file, must be of the same network and the same
+    preprocessing. Where its classes are others, in number, names or order, or only numbered and of another data set,
+    every tensor whose shape depends on their number begins anew; so do auxiliary heads that the file lacks. All other
+    tensors must fit. One process reads; the others copy. Returns one line for the
     log, '' where there is nothing to say. Raises on every process: ConfigError for another network or preprocessing,
     MissingFileError, CheckpointError for a file that cannot be read or whose tensors do not fit.
     """
@@ -49,8 +51,15 @@ def begin(config: Config, model: SegModel, dataset: DatasetInfo, procs: Processe
 def _load(config: Config, model: SegModel, dataset: DatasetInfo) -> str:
     given = printable(config.init_from)
     key = f"{config.source}: init_from={given}"
+    published = {info.name: info.file for info in published_weights() if info.model == config.model.name}
     try:
-        state, info = read_weights(str(config.init_from))
+        state, info = read_weights(published.get(str(config.init_from), str(config.init_from)))
+    except MissingFileError as error:
+        named = f", or one of its published weights: {', '.join(published)}" if published else ""
+        raise MissingFileError(
+            f"{config.source}: init_from: {error}; train it first, or name a weights file, checkpoint or run folder of "
+            f"{config.model.name!r}{named}"
+        ) from None
     except FastsegError as error:
         raise type(error)(f"{config.source}: init_from: {error}") from None
     if info.model != config.model.name:
@@ -63,7 +72,8 @@ def _load(config: Config, model: SegModel, dataset: DatasetInfo) -> str:
     own = model.state_dict()
     loaded = {strip_wrappers(name): tensor for name, tensor in state.items()}
     # equal numbers of other classes are no reason to keep a classifier
-    new = [] if first_difference(info.dataset, dataset) is None else _class_tensors(config, dataset, info.dataset)
+    different, numbered = first_difference(info.dataset, dataset) is not None, only_numbered(info.dataset, dataset)
+    new = _class_tensors(config, dataset, info.dataset) if different or numbered else []
     left_out, lacking = sorted(_heads(loaded) - _heads(own)), sorted(_heads(own) - _heads(loaded))
     kept = {name: tensor for name, tensor in loaded.items() if not _belongs(name, left_out) and name not in new}
     anew = {name: own[name] for name in own if name in new or _belongs(name, lacking)}
@@ -76,7 +86,8 @@ def _load(config: Config, model: SegModel, dataset: DatasetInfo) -> str:
     if new:
         names = [name for name in new if name in own and not _belongs(name, lacking)]
         more = f" (+{len(names) - SHOWN} more)" if len(names) > SHOWN else ""
-        line += f"; new for {dataset.num_classes} classes ({dataset.name}): {', '.join(names[:SHOWN])}{more}"
+        why = "" if different else "; names like class_0 say nothing"
+        line += f"; new for {dataset.num_classes} classes ({dataset.name}{why}): {', '.join(names[:SHOWN])}{more}"
     if lacking:
         line += f"; auxiliary heads that the file lacks, new: {', '.join(lacking)}"
     if left_out:

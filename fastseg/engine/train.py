@@ -82,6 +82,7 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
         train_images, sources = training_data.build_training_data(config)
         val_data = build.build_split(config, config.data.val_split)
         check_samples(config, procs, {"data.train_split": train_images, "data.val_split": val_data})
+        notes = training_data.notes(config, train_images, val_data)
         if config.data.cache == "memory":
             train_images, val_data = CachedDataset(train_images), CachedDataset(val_data)
         elif config.data.cache == "disk":
@@ -146,7 +147,7 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
             f"{total} iterations ({total / steps_per_epoch:.1f} epochs), evaluation every {eval_every} on "
             f"{len(val_data)} images of {config.data.val_split}; run folder {run_dir}"
             + (f"\nresumed from {checkpoint} at iteration {state.iteration}" if checkpoint else "")
-            + (f"\n{begun_with}" if begun_with else "")
+            + "".join(f"\n{line}" for line in (begun_with, *notes) if line)
         )
 
         def table_now() -> dict[str, Any]:

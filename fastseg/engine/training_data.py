@@ -13,11 +13,11 @@ import numpy as np
 from fastseg.config import Config, DataPart
 from fastseg.data import DATASETS, ConcatDataset, SegDataset, build_dataset
 from fastseg.data.class_uniform import ClassUniform, find_places, places_as_shown
-from fastseg.data.dataset import RepeatedDataset
+from fastseg.data.dataset import FileDataset, RepeatedDataset
 from fastseg.engine.build import build_split
 from fastseg.engine.distributed import Processes
 from fastseg.errors import ConfigError, FastsegError, UnknownNameError, suggest
-from fastseg.types import DatasetInfo, plain_name
+from fastseg.types import DatasetInfo, is_placeholder, plain_name
 
 THREADS = 8  # that read labels, on all processes of a machine together
 
@@ -64,6 +64,48 @@ def described(sources: list[Source]) -> str:
     return f" ({' + '.join(parts)})"
 
 
+def notes(config: Config, train: SegDataset, val: SegDataset) -> list[str]:
+    """What a run may well do and its user should know, for the header; `train` as from `build_training_data`."""
+    said = []
+    keys = {"data.train_split": config.data.train_split, "data.val_split": config.data.val_split}
+    keys |= {f"data.extra[{number}].split": part.split for number, part in enumerate(config.data.extra)}
+    for key, split in keys.items():
+        words = _words(split)
+        said += [f"{key}={split} has {word} {n} times" for word in dict.fromkeys(words) if (n := words.count(word)) > 1]
+    shared = [word for word in dict.fromkeys(_words(config.data.val_split)) if word in _words(config.data.train_split)]
+    files = _image_files(val)
+    both = len(files & _image_files(train))
+    if shared or both:
+        what = f"{'+'.join(shared)} is" if shared else f"{both} of the {len(files)} images of data.val_split are"
+        said.append(f"{what} trained on, too: its score says nothing about new images")
+    if isinstance(train, ConcatDataset) and config.data.extra:
+        for number, dataset in enumerate(train.parts[1:]):
+            if only_numbered(train.info, dataset.info):
+                said.append(
+                    f"names like class_0 do not tell whether the classes of data.extra[{number}] ({dataset.info.name}) "
+                    f"are those of {train.info.name}"
+                )
+    height, width = (side * config.input.scale * config.augment.scale[1] for side in train.size(0))
+    crop = config.augment.crop
+    if crop[0] > height and crop[1] > width:
+        said.append(
+            f"augment.crop is {crop[1]}x{crop[0]} and the first image {width:.0f}x{height:.0f} at its largest scale: "
+            f"padding surrounds it in every crop"
+        )
+    return [f"note: {line}" for line in said]
+
+
+def _words(split: str) -> list[str]:
+    return [word.strip() for word in split.split("+")]
+
+
+def _image_files(dataset: SegDataset) -> set[str]:
+    """Where the images lie, of the samples that are files."""
+    if isinstance(dataset, ConcatDataset):
+        return set().union(*map(_image_files, dataset.parts))
+    return {str(sample.image) for sample in dataset.samples} if isinstance(dataset, FileDataset) else set()
+
+
 def check_part(part: DataPart, key: str, source: str) -> None:
     """Raise ConfigError unless a part of data.extra names a data set and its arguments, and is shown at least once."""
     if not part.name:
@@ -93,6 +135,11 @@ def first_difference(one: DatasetInfo, other: DatasetInfo) -> int | None:
         if None in pair or plain_name(pair[0]) != plain_name(pair[1]):
             return index
     return None
+
+
+def only_numbered(one: DatasetInfo, other: DatasetInfo) -> bool:
+    """Whether equal names do not make their classes the same: of two data sets, one has classes such as class_0."""
+    return one.name != other.name and any(map(is_placeholder, (*one.class_names, *other.class_names)))
 
 
 def _require_same_classes(main: DatasetInfo, other: DatasetInfo, part: DataPart, key: str, source: str) -> None:

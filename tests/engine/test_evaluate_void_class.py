@@ -14,9 +14,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fastseg.cli import main
+from fastseg.data import notes
 from fastseg.data.camvid import CAMVID, RAW_VOID
 from fastseg.data.dataset import SegDataset, build_dataset
-from fastseg.engine.evaluate import evaluate
+from fastseg.engine.evaluate import check_classes, evaluate
 from fastseg.errors import FastsegError
 from fastseg.predict import Predictor
 from fastseg.types import DatasetInfo, Preprocessing, SegModel, SegOutput, WeightsInfo
@@ -214,3 +215,19 @@ def test_other_class_lists_are_refused(model: SegModel, message: str, dataset: S
 )
 def test_models_without_names_and_other_spellings_are_scored(info: DatasetInfo | None, dataset: SegDataset) -> None:
     assert evaluate(Predictor(RedIsTheClass(info), device="cpu"), dataset).pixels == 3 * 24 * 32
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "names", "warned"),
+    [("street", "class_{}", True), ("cells", "class_{}", False), ("street", "cell {}", False)],
+)
+def test_classes_that_are_only_numbered_are_not_taken_for_the_same_in_silence(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, trained_on: str, names: str, warned: bool
+) -> None:
+    monkeypatch.setattr(notes, "_said", set())
+    info = replace(CAMVID, name="cells", class_names=tuple(names.format(index) for index in range(K)))
+    check_classes(Predictor(RedIsTheClass(replace(info, name=trained_on)), device="cpu"), info)
+    lines = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert len(lines) == warned
+    if warned:
+        assert lines[0].startswith("the model was trained on street and is scored on cells: names like class_0 ")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fastseg.config import Config
 from fastseg.data import DATASETS, SegDataset
+from fastseg.data.camvid import CAMVID
 from fastseg.data.road_scenes import road_scenes
 from fastseg.engine import train as engine
 from fastseg.engine.build import build_model, weights_info
@@ -22,6 +23,7 @@ from fastseg.engine.train import TrainResult, train
 from fastseg.errors import CheckpointError, ConfigError, MissingFileError
 from fastseg.models import MODELS
 from fastseg.types import DatasetInfo, Preprocessing, SegModel
+from fastseg.weights import create_model
 from fastseg.weights.files import Weights, load_state, read_weights, save_weights
 from workers import TwoProcesses, lighten, short_config, tiny_config
 
@@ -93,6 +95,28 @@ def test_other_classes_begin_anew_also_where_there_are_as_many(tmp_path: Path, d
         f"init_from {tmp_path}/w.safetensors (garden, 3 classes): {len(state) - 6} tensors loaded; new for "
         f"{dataset.num_classes} classes ({dataset.name}): classifier.conv.weight, classifier.conv.bias (+4 more)"
     )
+
+
+NUMBERED = classes("street", "background", "class_1", "class_2")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "kept"),
+    [
+        (NUMBERED, replace(NUMBERED, name="cells"), False),
+        (replace(NUMBERED, name="cells"), classes("street", "background", "Class 1", "class-2"), False),
+        (NUMBERED, classes("street", "background", "Class 1", "class-2"), True),
+        (classes("street", "class_a", "classroom", "class"), classes("cells", "class_a", "classroom", "class"), True),
+    ],
+)
+def test_classes_that_are_only_numbered_are_another_data_sets_own(
+    tmp_path: Path, theirs: DatasetInfo, ours: DatasetInfo, kept: bool
+) -> None:
+    state = write(tmp_path / "w.safetensors", toy_config(aux=True), theirs)
+    line, model, _ = begun(tmp_path / "w.safetensors", toy_config(aux=True), ours)
+    assert unlike(model.state_dict(), state) == (set() if kept else CLASSIFIERS)
+    new = f"; new for 3 classes ({ours.name}; names like class_0 say nothing): classifier.conv.weight, "
+    assert (new in line) != kept
 
 
 ENCNET = {"head.classifier", "aux_heads.auxiliary.classifier"}
@@ -210,9 +234,22 @@ def test_another_scale_and_rounding_are_no_other_preprocessing(tmp_path: Path, c
     assert "tensors loaded" in begun(tmp_path / "w.safetensors", toy_config(), GARDEN)[0]
 
 
+def test_published_weights_of_the_network_are_begun_with_by_name() -> None:
+    line, model, before = begun(Path("camvid"), toy_config(), CAMVID)
+    published = create_model("fast_scnn", pretrained="camvid").state_dict()
+    assert line == f"init_from camvid (camvid, 11 classes): {len(published)} tensors loaded"
+    assert not unlike(model.state_dict(), published)
+    assert unlike(before, published)
+
+
 def test_a_file_that_is_not_there_is_named_by_its_key(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match=r"^tiny\.yaml: init_from: weights file .*nothing\.pt does not exist$"):
+    advice = r"; train it first, or name a weights file, checkpoint or run folder of 'fast_scnn'"
+    published = ", or one of its published weights: camvid, road_scenes$"
+    missing = r"^tiny\.yaml: init_from: weights file .*nothing\.pt does not exist"
+    with pytest.raises(MissingFileError, match=missing + advice + published):
         begun(tmp_path / "nothing.pt", toy_config(), GARDEN)
+    with pytest.raises(MissingFileError, match=missing + advice.replace("fast_scnn", "espnet_c") + "$"):
+        begun(tmp_path / "nothing.pt", toy_config("espnet_c"), GARDEN)
     with pytest.raises(MissingFileError, match=r"^tiny\.yaml: init_from: folder .* holds no weights"):
         begun(tmp_path, toy_config(), GARDEN)
 

@@ -17,6 +17,7 @@ from fastseg.data.loader import FocusedKey, Key, StreamSampler
 from fastseg.data.road_scenes import ROAD_SCENES, RoadScenes, road_scenes
 from fastseg.engine import train as engine
 from fastseg.engine import training_data
+from fastseg.engine.build import build_split
 from fastseg.engine.checkpoint import load_checkpoint
 from fastseg.engine.distributed import processes
 from fastseg.engine.train import train
@@ -318,3 +319,89 @@ def torn_here(config: Config) -> str:
         except LabelError as error:
             return str(error)
     return "read"
+
+
+def noted(config: Config) -> list[str]:
+    return training_data.notes(config, build_training_data(config)[0], build_split(config, config.data.val_split))
+
+
+TOO = " trained on, too: its score says nothing about new images"
+
+
+@pytest.mark.parametrize(
+    ("train_split", "val_split", "expected"),
+    [
+        ("train", "val", []),
+        ("train+val", "val", [f"note: val is{TOO}"]),
+        ("train + val", "val", [f"note: val is{TOO}"]),
+        ("train", "train", [f"note: train is{TOO}"]),
+        ("train+train", "val", ["note: data.train_split=train+train has train 2 times"]),
+        ("train", "val+val", ["note: data.val_split=val+val has val 2 times"]),
+    ],
+)
+def test_training_on_what_is_scored_is_noted(
+    tmp_path: Path, train_split: str, val_split: str, expected: list[str]
+) -> None:
+    config = short_config(tmp_path)
+    config.data.train_split, config.data.val_split = train_split, val_split
+    assert noted(config) == expected
+
+
+def test_images_that_are_trained_on_and_scored_are_found_by_their_files(tmp_path: Path) -> None:
+    write_cityscapes(tmp_path / "city")
+    config = short_config(tmp_path / "run")
+    config.augment.crop = (8, 8)
+    config.data.name, config.data.root, config.data.args = "cityscapes", str(tmp_path / "city"), {}
+    scored = len(build_split(config, "val"))
+    assert noted(config) == []
+    config.data.extra = [DataPart(name="cityscapes", root=config.data.root, split="val")]
+    assert noted(config) == [f"note: {scored} of the {scored} images of data.val_split are{TOO}"]
+
+
+@pytest.mark.parametrize(
+    ("crop", "scale", "input_scale", "noticed"),
+    [
+        ((65, 129), (0.5, 2.0), 1.0, True),
+        ((64, 128), (0.5, 2.0), 1.0, False),
+        ((65, 128), (0.5, 2.0), 1.0, False),
+        ((64, 129), (0.5, 2.0), 1.0, False),
+        ((64, 128), (0.5, 1.5), 1.0, True),
+        ((65, 129), (0.5, 2.0), 1.5, False),
+    ],
+)
+def test_a_crop_that_no_image_fills_is_noted(
+    tmp_path: Path, crop: tuple[int, int], scale: tuple[float, float], input_scale: float, noticed: bool
+) -> None:
+    config = short_config(tmp_path)  # images of 32 x 64
+    config.augment.crop, config.augment.scale, config.input.scale = crop, scale, input_scale
+    said = (
+        f"note: augment.crop is {crop[1]}x{crop[0]} and the first image {64 * scale[1]:.0f}x{32 * scale[1]:.0f} at its "
+    )
+    lines = noted(config)
+    assert len(lines) == noticed
+    assert all(line.startswith(said) for line in lines)
+
+
+def test_a_part_whose_classes_are_only_numbered_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = tuple(f"class_{index}" for index in range(10))
+
+    def numbered(split: str, name: str) -> SegDataset:
+        scenes = road_scenes(split, count=2, height=32, width=64)
+        scenes.info = DatasetInfo(name, names, ROAD_SCENES.palette)
+        return scenes
+
+    monkeypatch.setitem(DATASETS._builders, "numbered", numbered)
+    config = short_config(tmp_path)
+    config.data.name, config.data.args = "numbered", {"name": "street"}
+    config.data.extra = [DataPart(name="numbered", args={"name": name}) for name in ("street", "cells")]
+    (line,) = noted(config)
+    assert line.endswith("whether the classes of data.extra[1] (cells) are those of street")
+
+
+def test_the_header_of_a_run_has_the_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(engine.Record, "say", lambda _, text: said.extend(text.splitlines()))
+    config = short_config(tmp_path / "run", steps=1)
+    config.data.train_split = "train+val"
+    train(config)
+    assert [line for line in said[:5] if line.startswith("note: ")] == [f"note: val is{TOO}"]

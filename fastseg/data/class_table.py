@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,13 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastseg.data.coding import INVALID, Colours, LabelCoding, Values, unpacked
+from fastseg.data.notes import say_once
 from fastseg.data.readers import read_ids
 from fastseg.errors import ConfigError, suggest
-from fastseg.types import IGNORE_INDEX, DataFile
+from fastseg.types import IGNORE_INDEX, DataFile, plain_name
 
 KEY = "data.args.classes"
 IGNORE = "ignore"
 LARGEST_VALUE = 65535
+VOID_WORDS = {"void", "ignored", "unlabeled", "unlabelled", "ignoreindex", "ignorelabel", "dontcare", "unannotated"}
 MOST_CLASSES = INVALID  # classes are 0..253; 254 marks what is undefined, 255 what is ignored
 HINT = f"Every value needs a line in {KEY}, as in `{{}}: ignore` or with the name of a class"
 
@@ -53,6 +56,12 @@ class ClassTable:
                 raise ConfigError(f"{KEY}: {key!r} is mapped to {name!r}; it takes a name in quotes, or ignore")
             if name != IGNORE and name.strip().casefold() == IGNORE:
                 raise ConfigError(f"{KEY}: {key!r} is mapped to {name!r}; write {IGNORE}, or another name for a class")
+            if plain_name(name) in VOID_WORDS:
+                say_once(
+                    f"{KEY} has {key!r}: {name}, which is trained as a class like others; if its pixels should not "
+                    f"count, write {IGNORE}",
+                    level=logging.WARNING,
+                )
             table[code] = IGNORE_INDEX if name == IGNORE else names.setdefault(name, len(names))
             if len(names) > MOST_CLASSES:
                 raise ConfigError(f"{KEY} has more than {MOST_CLASSES} classes, which is the most; merge some of them")
@@ -146,7 +155,10 @@ def _own_colours(colours: object, names: Mapping[str, int]) -> dict[str, tuple[i
     for name, text in colours.items():
         colour = parse_colour(text)
         if name not in names:
-            raise ConfigError(f"data.args.colours: {name!r} is no class of {KEY}; {suggest(str(name), names)}")
+            raise ConfigError(
+                f"data.args.colours: {name!r} is no class of {KEY}; renamed or ignored? Change its line in "
+                f"colours, too; {suggest(str(name), names)}"
+            )
         if colour is None:
             raise ConfigError(f"data.args.colours.{name} is {text!r}; a colour is written '#rrggbb' or 'r,g,b'")
         found[str(name)] = colour

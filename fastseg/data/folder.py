@@ -15,13 +15,14 @@ data:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fastseg.data import listing
 from fastseg.data.class_table import ClassTable
 from fastseg.data.dataset import DATASETS, FileDataset, SegDataset
-from fastseg.data.pairing import Pairs, find_pairs, held_back, listed, listed_alone, path_from
+from fastseg.data.pairing import Pairs, files_below, find_pairs, held_back, listed, listed_alone, path_from
 from fastseg.errors import ConfigError, DataError, MissingFileError, UnknownNameError, printable, suggest
 from fastseg.types import DatasetInfo, Sample
 
@@ -67,6 +68,7 @@ def folder(
     except ConfigError as error:
         raise ConfigError(f"data.args.splits.{source}: {error}") from None
     leave_out = _excluded(exclude)
+    _check_excluded(leave_out, [_from_root(sample, place) for _, sample in found], place)
     samples = [(key, sample) for key, sample in found if _from_root(sample, place) not in leave_out]
     if not samples:
         raise DataError(
@@ -139,6 +141,20 @@ def _excluded(exclude: object) -> set[str]:
     if isinstance(exclude, str) or not isinstance(exclude, Sequence):
         raise ConfigError(f"data.args.exclude is {exclude!r}; it takes a list of images, as paths from data.root")
     return {str(name) for name in exclude}
+
+
+def _check_excluded(leave_out: set[str], images: Sequence[str], root: Path) -> None:
+    """Raises MissingFileError for names that are neither images of this split nor other files."""
+    gone = sorted(name for name in leave_out.difference(images) if not os.path.exists(root / name))
+    if gone:
+        there = {printable(name) for name in files_below(root)}  # as `_from_root` spells them
+        gone = [name for name in gone if name not in there]
+    if gone:
+        raise MissingFileError(
+            f"data.args.exclude names {len(gone)} of {len(leave_out)} files that do not exist below {printable(root)}: "
+            f"{listing.first([printable(name) for name in gone])}; paths are from data.root; correct or remove them; "
+            f"{suggest(gone[0], images)}"
+        )
 
 
 def _from_root(sample: Sample, root: Path) -> str:

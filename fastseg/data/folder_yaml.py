@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 
 from fastseg.data.class_table import IGNORE, numbered_colour
-from fastseg.data.inspect_folder import Inspection, hex_colour
+from fastseg.data.coding import packed
+from fastseg.data.inspect_folder import Inspection
 from fastseg.data.known_colours import Colour
+from fastseg.data.label_survey import shown_code
 from fastseg.errors import DataError, printable
-from fastseg.types import Sample
+from fastseg.types import Sample, is_placeholder
 
 SHOWN = 10
 LARGEST_CROP = (512, 1024)
@@ -27,8 +29,9 @@ def report(found: Inspection) -> str:
     if found.known is not None:
         command = f"`data.name={found.known.adapter} data.root={printable(found.root)}`"
         lines.append(
-            f"the folders are called as those of {found.known.title}, but {found.doubt}; if it is, {command} reads it"
-            if found.doubt
+            f"the folders are called as those of {found.known.title}, but {found.meanings.doubt}; if it is, "
+            f"{command} reads it"
+            if found.meanings.doubt
             else f"this looks like {found.known.title}: {command} reads it as its papers do"
         )
     lines += ["", "splits"]
@@ -38,6 +41,8 @@ def report(found: Inspection) -> str:
             if alone:
                 shown = ", ".join(printable(str(path).removeprefix(f"{found.root}/")) for path in alone[:3])
                 lines.append(f"         {_count(len(alone), 'file')} without {kind}: {shown}{_more(len(alone) - 3)}")
+    if "val" not in found.layout.pairs:
+        lines.append(f"  val    {_val_text(found)}")
     lines += [f"  {note}" for note in found.layout.notes]
     sizes = seen.sizes.most_common()
     lines += ["", f"image sizes ({len(sizes)})"]
@@ -51,6 +56,8 @@ def report(found: Inspection) -> str:
         lines.append("  palettes differ from file to file, so the numbers mean nothing and the colours count")
     if not found.refusal:
         lines += ["", *_table(found)]
+        for code in sorted(seen.strays.pixels)[:SHOWN]:
+            lines.append(f"{shown_code(code, seen.coloured)} is taken for a mistake: {_spread(code, found)}")
     if seen.problems:
         lines += ["", f"cannot be used ({len(seen.problems)}); the configuration leaves them out"]
         lines += [f"  {reason}" for _, reason in seen.problems[:SHOWN]]
@@ -95,8 +102,11 @@ def configuration(found: Inspection, name: str) -> str:
             f"    unpaired: skip  # {_count(alone, 'file')} without a partner; remove this to have them refused"
         )
     if seen.problems:
-        args.append("    exclude:  # cannot be used")
-        args += [f"      - {scalar(_from_root(sample, found))}" for sample, _ in seen.problems]
+        args.append("    exclude:")
+        args += [
+            f"      - {scalar(_from_root(sample, found))}  # {reason.removeprefix(f'{printable(found.root)}/')}"
+            for sample, reason in seen.problems
+        ]
     lines += [*args, *_classes(found)]
     lines += [
         f"augment: {{crop: [{height}, {width}]}}  # height, width; the smallest image is "
@@ -129,17 +139,17 @@ def _classes(found: Inspection) -> list[str]:
     """The tables `classes` and `colours`, with counts as comments."""
     tally, coloured = found.survey.tally, found.survey.coloured
     total, read = sum(tally.pixels.values()), sum(found.survey.modes.values())
-    origin = f"names from {found.source_of_names}" if found.source_of_names else "names are yours to give"
-    if found.known is not None and found.doubt:
-        origin += f" (the folders are called as those of {found.known.title}, but {found.doubt})"
+    origin = f"names from {found.meanings.source}" if found.meanings.source else "names are yours to give"
+    if found.known is not None and found.meanings.doubt:
+        origin += f" (the folders are called as those of {found.known.title}, but {found.meanings.doubt})"
     if found.read < found.pairs + len(found.survey.problems):
         origin += f"; only {found.read} labels were read, and other values will be refused"
-    elif all(meaning.name != IGNORE for meaning in found.meanings):
+    elif all(meaning.name != IGNORE for meaning in found.meanings.rows):
         origin += "; none is known to be void, write ignore for those that are"
     lines = [f"    classes:  # {'colour' if coloured else 'value'} -> class or ignore; {origin}"]
     entries = []
-    for meaning in found.meanings:
-        key = f'"{hex_colour(meaning.colour)}"' if coloured and meaning.colour else str(meaning.code)
+    for meaning in found.meanings.rows:
+        key = _key(meaning.code, coloured)
         share = 100 * tally.pixels[meaning.code] / total
         comment = f"{share:.3g} % of the pixels, {tally.files[meaning.code]} of {_count(read, 'file')}"
         entries.append(
@@ -147,27 +157,51 @@ def _classes(found: Inspection) -> list[str]:
         )
     width = max(len(text) for text, _ in entries)
     lines += [f"      {text:<{width}}  # {comment}" for text, comment in entries]
-    if not coloured:
-        lines.append("    colours:  # for pictures")
-        lines += [f'      {scalar(name)}: "{hex_colour(colour)}"' for name, colour in _palette(found).items()]
+    lines += [
+        f"      # {_key(code, coloured)}: a mistake? {_spread(code, found)}, which exclude leaves out; if not, "
+        "give it a line here and take them from exclude"
+        for code in sorted(found.survey.strays.pixels)[:SHOWN]
+    ]
+    palette = {} if coloured else _palette(found)
+    if palette:
+        lines.append("    colours:  # for pictures; who renames a class above does so here, too")
+        lines += [f'      {scalar(name)}: "{shown_code(packed(colour), True)}"' for name, colour in palette.items()]
     return lines
 
 
+def _key(code: int, coloured: bool) -> str:
+    return f'"{shown_code(code, True)}"' if coloured else str(code)
+
+
+def _spread(code: int, found: Inspection) -> str:
+    """Pixels and files of a stray value."""
+    strays = found.survey.strays
+    files = [printable(str(sample.label).removeprefix(f"{found.root}/")) for sample in strays.holders[code]]
+    return f"{_count(strays.pixels[code], 'pixel')} in {', '.join(files[:3])}{_more(len(files) - 3)}"
+
+
 def _palette(found: Inspection) -> dict[str, Colour]:
-    """A colour for every class that values stand for: of the palette or known data set, else by its number."""
+    """A colour for every class with a name of its own: of the palette or known data set, else by its number.
+
+    Classes that are only numbered have none, since they are to be renamed, and are coloured by their number anyway.
+    """
     known = found.known.info if found.known is not None else None
     palette = dict(zip(known.class_names, known.palette, strict=True)) if known is not None else {}
-    names = list(dict.fromkeys(meaning.name for meaning in found.meanings if meaning.name != IGNORE))
-    own = {meaning.name: meaning.colour for meaning in reversed(found.meanings) if meaning.colour is not None}
-    return {name: own.get(name) or palette.get(name) or numbered_colour(place) for place, name in enumerate(names, 1)}
+    names = list(dict.fromkeys(meaning.name for meaning in found.meanings.rows if meaning.name != IGNORE))
+    own = {meaning.name: meaning.colour for meaning in reversed(found.meanings.rows) if meaning.colour is not None}
+    return {
+        name: own.get(name) or palette.get(name) or numbered_colour(place)
+        for place, name in enumerate(names, 1)
+        if not is_placeholder(name)
+    }
 
 
 def _table(found: Inspection) -> list[str]:
     tally, coloured = found.survey.tally, found.survey.coloured
     total = sum(tally.pixels.values())
     rows = [("colour" if coloured else "value", "pixels", "share", "files", "taken for")]
-    for meaning in found.meanings:
-        code = hex_colour(meaning.colour) if coloured and meaning.colour else str(meaning.code)
+    for meaning in found.meanings.rows:
+        code = shown_code(meaning.code, coloured)
         share = f"{100 * tally.pixels[meaning.code] / total:.2f} %"
         rest = f"  ({meaning.comment})" if meaning.comment else ""
         name = printable(meaning.name) + rest
@@ -177,7 +211,7 @@ def _table(found: Inspection) -> list[str]:
         "  ".join([*(f"{cell:>{width}}" for cell, width in zip(row[:-1], widths, strict=False)), row[-1]])
         for row in rows
     ]
-    return [*lines, f"names are from {found.source_of_names}"] if found.source_of_names else lines
+    return [*lines, f"names are from {found.meanings.source}"] if found.meanings.source else lines
 
 
 def _crop(found: Inspection) -> tuple[int, int]:
@@ -187,6 +221,12 @@ def _crop(found: Inspection) -> tuple[int, int]:
         min(max(side // GRID * GRID, GRID), most) for side, most in zip(smallest, LARGEST_CROP, strict=True)
     )
     return height, width
+
+
+def _val_text(found: Inspection) -> str:
+    if len(found.layout.pairs["train"].samples) > 1:
+        return f"{100 * VAL_SHARE:.0f} % of train, held back by the names (val_share)"
+    return "the one pair of train again: the scores say nothing"
 
 
 def _entry_text(entry: dict[str, str]) -> str:

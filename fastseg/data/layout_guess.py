@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import functools
 import itertools
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
 from fastseg.data import pairing
-from fastseg.data.readers import IMAGE_SUFFIXES, read_image
+from fastseg.data.file_groups import Group, Looks
+from fastseg.data.readers import IMAGE_SUFFIXES
 from fastseg.errors import FastsegError
 
 SEPARATORS = "_-. "
 RARE = 0.1  # of the files of a folder and suffix: endings of fewer are no convention
 FLAT = 0.5  # of the pixels equal their neighbour: no photograph
 FLATTER = 0.1  # by how much more often neighbours are equal in labels than in images
-MANY_SIBLINGS = 8  # folders that are looked at once for all, such as the cities of Cityscapes
 CROWDED = 24  # groups that share one name, such as 0001 in every folder
 SPLIT_WORDS = {"train": "train", "trn": "train", "val": "val", "dev": "val", "test": "test"}
 _SPLIT = re.compile(
@@ -34,16 +31,6 @@ _SPLIT = re.compile(
 )
 # what is no label of classes, or less likely the one to train on
 _UNLIKELY = (("inst", 2), ("object", 2), ("depth", 3), ("disp", 3), ("colo", 1), ("vis", 1), ("viz", 1), ("overlay", 3))
-
-
-@dataclass(frozen=True)
-class Group:
-    """Files of one folder whose names are `head`, something, `tail` and `suffix`."""
-
-    folder: str
-    head: str
-    tail: str
-    suffix: str
 
 
 @dataclass(frozen=True)
@@ -58,18 +45,22 @@ class Layout:
 def guess_layout(root: Path, files: Sequence[str]) -> Layout:
     """The splits among `files`, which are paths from `root`; none where no pairs are found."""
     groups = _groups([name for name in files if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES])
-    chosen = _choose(root, groups)
+    chosen, notes = _choose(root, groups)
     by_split: dict[str, list[tuple[Group, Group, int]]] = defaultdict(list)
     for pair in chosen:
         by_split[_split_of(pair[0].folder) or ""].append(pair)
     splits: dict[str, dict[str, str]] = {}
     pairs: dict[str, pairing.Pairs] = {}
-    notes = []
     for split, members in by_split.items():
         found = sorted(
             _described(root, members), key=lambda each: (-len(each[1].samples), _alone(each[1]), len(str(each[0])))
         )
         if not found:
+            images, labels, count = members[0]
+            notes.append(
+                f"not used: {count} pairs of {images.folder} and {labels.folder}, which no pattern describes; where a "
+                "folder has * in its name, which stands for any text, rename it"
+            )
             continue
         splits[split], pairs[split] = found[0]
         taken = {sample.image for sample in pairs[split].samples.values()}
@@ -122,8 +113,8 @@ def _heads(name: str) -> list[str]:
     return [name[: place + 1] for place in places[:2]]
 
 
-def _choose(root: Path, groups: dict[Group, dict[str, str]]) -> list[tuple[Group, Group, int]]:
-    """For every folder of images its best labels: (images, labels, number of pairs)."""
+def _choose(root: Path, groups: dict[Group, dict[str, str]]) -> tuple[list[tuple[Group, Group, int]], list[str]]:
+    """For every folder of images its best labels: (images, labels, number of pairs); and notes on the other labels."""
     by_core: dict[str, list[Group]] = defaultdict(list)
     for group, cores in groups.items():
         for core in cores:
@@ -133,18 +124,30 @@ def _choose(root: Path, groups: dict[Group, dict[str, str]]) -> list[tuple[Group
         for images, labels in _partners(members):
             if groups[images][core] != groups[labels][core] and _same_split(images.folder, labels.folder):
                 shared[images, labels] += 1
-    flatness = _Flatness(root, groups)
-    fitting = [pair for pair in shared if flatness.of(pair[1]) > flatness.of(pair[0]) + FLATTER]
-    flat = {labels for _, labels in fitting if flatness.of(labels) > FLAT}
+    looks = Looks(root, groups)
+    fitting = [pair for pair in shared if looks.flatness(pair[1]) > looks.flatness(pair[0]) + FLATTER]
+    flat = {labels for _, labels in fitting if looks.flatness(labels) > FLAT}
     label_files = {file for group in flat for file in groups[group].values()}  # which are no images of other labels
-    best: dict[tuple[str, str], tuple[tuple[float, ...], Group, Group, int]] = {}
+    ranked: dict[tuple[str, str], list[tuple[tuple[float, ...], Group, Group, int]]] = defaultdict(list)
     for images, labels in fitting:
         count = shared[images, labels]
-        rank = float(labels in flat), *_rank(images, labels, count, len(groups[images]))
+        rank = float(labels in flat), *_rank(images, labels, count, len(groups[images]), looks.numbered(labels))
         slot = images.folder, images.suffix
-        if label_files.isdisjoint(groups[images].values()) and (slot not in best or rank > best[slot][0]):
-            best[slot] = rank, images, labels, count
-    return [(images, labels, count) for _, images, labels, count in best.values()]
+        if label_files.isdisjoint(groups[images].values()):
+            ranked[slot].append((rank, images, labels, count))
+    chosen, others = [], Counter[str]()
+    for candidates in ranked.values():
+        candidates.sort(key=lambda each: each[0], reverse=True)  # the first among equals stays first
+        _, images, labels, count = candidates[0]
+        chosen.append((images, labels, count))
+        taken = set(groups[labels].values())
+        for _, images, other, count in candidates[1:]:
+            if other in flat and taken.isdisjoint(groups[other].values()):
+                taken |= set(groups[other].values())
+                between = "/".join(_difference(images.folder, other.folder)[2])
+                others[f"{between}{'/' if between else ''}{other.head}*{other.tail}{other.suffix}"] += count
+    notes = [f"not used: {count} other label files for the same images: {text}" for text, count in others.items()]
+    return chosen, notes
 
 
 def _partners(members: Sequence[Group]) -> Iterable[tuple[Group, Group]]:
@@ -161,42 +164,11 @@ def _partners(members: Sequence[Group]) -> Iterable[tuple[Group, Group]]:
     return dict.fromkeys(pair for each in few for pair in itertools.permutations(each, 2))
 
 
-def _rank(images: Group, labels: Group, count: int, total: int) -> tuple[float, ...]:
+def _rank(images: Group, labels: Group, count: int, total: int, numbered: bool) -> tuple[float, ...]:
     unlikely = sum(weight for word, weight in _UNLIKELY if word in f"{labels.folder}/{labels.tail}".lower())
     affixes = sum(len(text) for group in (images, labels) for text in (group.head, group.tail))
     _, between_images, between_labels, _ = _difference(images.folder, labels.folder)
-    return round(count / total, 1), -unlikely, -(len(between_images) + len(between_labels)), -affixes, count
-
-
-class _Flatness:
-    """The share of pixels that equal their right neighbour, in a file or two of a group; each file is read once."""
-
-    def __init__(self, root: Path, groups: dict[Group, dict[str, str]]) -> None:
-        self._root, self._groups = root, groups
-        self._siblings = Counter(os.path.dirname(folder) for folder in {group.folder for group in groups})
-        self._files: dict[str, float | None] = {}
-        self._known: dict[tuple[str, ...], float] = {}
-
-    def of(self, group: Group) -> float:
-        parent = os.path.dirname(group.folder)
-        many = self._siblings[parent] > MANY_SIBLINGS
-        key = (parent if many else group.folder, str(many), group.head, group.tail, group.suffix)
-        if key not in self._known:
-            names = sorted(self._groups[group].values())
-            seen = [self._of_file(name) for name in dict.fromkeys((names[0], names[len(names) // 2], names[-1]))]
-            readable = [value for value in seen if value is not None]
-            self._known[key] = sum(readable) / len(readable) if readable else 0.0
-        return self._known[key]
-
-    def _of_file(self, name: str) -> float | None:
-        if name not in self._files:
-            try:
-                pixels = read_image(self._root / name, apply_exif=False)
-                equal = (pixels[:, 1:] == pixels[:, :-1]).all(axis=-1)
-                self._files[name] = float(np.mean(equal)) if equal.size else None
-            except FastsegError:  # reported when everything is read
-                self._files[name] = None
-        return self._files[name]
+    return round(count / total, 1), -unlikely, numbered, -(len(between_images) + len(between_labels)), -affixes, count
 
 
 def _described(root: Path, members: list[tuple[Group, Group, int]]) -> Iterator[tuple[dict[str, str], pairing.Pairs]]:
@@ -220,9 +192,11 @@ def _described(root: Path, members: list[tuple[Group, Group, int]]) -> Iterator[
         found = []
         for entry in (plain, patterns) if all(plain.values()) else (patterns,):
             try:
-                found.append((entry, pairing.find_pairs(root, entry["images"], entry["labels"])))
+                pairs = pairing.find_pairs(root, entry["images"], entry["labels"])
             except FastsegError:
                 continue
+            if pairs.samples:
+                found.append((entry, pairs))
         if found:  # the plain folders where they find the same
             yield max(found, key=lambda each: (len(each[1].samples), -_alone(each[1])))
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from fastseg.cli import main
 from fastseg.config import load_config
-from trees.folder import colours, write_pairs, write_segnet
+from trees.folder import colours, write_binary, write_pairs, write_segnet
 
 TINY = [
     "schedule.iterations=2",
@@ -92,8 +92,8 @@ def test_a_report_has_pairs_sizes_modes_and_every_value_with_counts(
         "val 2 pairs: val with valannot",
         "64x48: 4 images",
         "labels: values; modes of the files: L (4)",
-        "3 6144 50.00 % 2 class_0",
-        "7 6144 50.00 % 2 class_1",
+        "3 6144 50.00 % 2 class_3",
+        "7 6144 50.00 % 2 class_7",
     ):
         assert line in text
 
@@ -142,3 +142,22 @@ def test_what_cannot_be_met_is_one_line_and_exit_code_2(
     assert told.err.startswith("fastseg: error: ")
     assert told.err.count("\n") == 1
     assert not list(Path().iterdir())
+
+
+@pytest.mark.usefixtures("light_runs")
+def test_a_stray_value_leaves_exit_code_1_and_what_is_written_trains(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_binary(here / "mine", strays=3)
+    assert main(["data", "inspect", str(here / "mine")]) == 1
+    assert "128 is taken for a mistake: 3 pixels in l/d.png" in capsys.readouterr().out
+    assert main(["train", "mine.yaml", *TINY, "augment.crop=[64,64]"]) == 0
+
+
+def test_a_folder_that_does_not_exist_is_called_what_the_user_gave(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "inspect", str(here / "mime")]) == 2
+    told = capsys.readouterr().err
+    assert "mime does not exist" in told
+    assert "data.root" not in told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,13 +16,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fastseg.config import Config, config_differences, dump_config, load_config
+from fastseg.data import notes
 from fastseg.data.class_table import ClassTable, numbered_colour, parse_colour
 from fastseg.data.coding import unpacked
 from fastseg.data.dataset import DATASETS, FileDataset, build_dataset
 from fastseg.data.folder import folder
 from fastseg.data.pairing import files_below, find_pairs, held_back
 from fastseg.engine.build import build_split
-from fastseg.errors import ConfigError, DataError, FastsegError, LabelError, MissingFileError
+from fastseg.errors import ConfigError, DataError, FastsegError, LabelError, MissingFileError, printable
 from fastseg.types import IGNORE_INDEX
 from trees.folder import write_pairs, write_segnet
 
@@ -407,6 +409,7 @@ def test_a_table_that_cannot_be_meant_says_what_to_write(classes: Any, message: 
         ({"sky": "#80808"}, r"colours\.sky is '#80808'; a colour is written '#rrggbb' or 'r,g,b'"),
         ({"sky": 5}, r"colours\.sky is 5"),
         ({"Sky": "#808080"}, r"'Sky' is no class .*did you mean 'sky'"),
+        ({"class_10": "#808080"}, r"'class_10' is no class .*renamed or ignored\? Change its line in colours, too"),
         (["#808080"], r"data\.args\.colours is \['#808080'\]"),
     ],
 )
@@ -444,6 +447,45 @@ def test_arguments_that_do_not_fit_are_refused_by_name(tmp_path: Path, arguments
 def test_an_argument_that_does_not_exist_offers_the_right_one(tmp_path: Path) -> None:
     with pytest.raises(FastsegError, match="did you mean 'classes'"):
         build_dataset("folder", "train", root=str(tmp_path), args={"splits": FLAT, "class": CLASSES})
+
+
+@pytest.mark.parametrize(
+    ("gone", "message"),
+    [
+        ("nothere.png", r"exclude names 1 of 1 files that do not exist below .*: nothere\.png; .*correct or remove"),
+        ("train/train_aa.png", r"did you mean 'train/train_a\.png'"),
+        ("train_a.png", r"did you mean 'train/train_a\.png'"),
+    ],
+)
+def test_what_exclude_names_must_be_there(tmp_path: Path, gone: str, message: str) -> None:
+    write_segnet(tmp_path)
+    with pytest.raises(MissingFileError, match=message):
+        build(tmp_path, exclude=[gone])
+
+
+def test_exclude_may_name_images_of_other_splits_and_of_any_name(tmp_path: Path) -> None:
+    write_segnet(tmp_path)
+    odd = "train/caf\udce9.png"
+    shutil.copy(tmp_path / "train/train_a.png", tmp_path / odd)
+    shutil.copy(tmp_path / "trainannot/train_a.png", tmp_path / f"trainannot/{Path(odd).name}")
+    both = {**FLAT, "val": {"images": "val", "labels": "valannot"}}
+    for split in ("train", "val"):
+        dataset = build(tmp_path, both, split, exclude=["train/train_a.png", printable(odd), "val/val_b.png"])
+        assert names(dataset) == [f"{split}_{letter}.png" for letter in ("bcd" if split == "train" else "acd")]
+
+
+@pytest.mark.parametrize("name", ["void", "Void", "ignored", "unlabeled", "don't care"])
+def test_a_class_called_like_void_is_a_class_and_a_warning(
+    name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notes, "_said", set())
+    for _ in range(2):  # splits
+        assert ClassTable.parse({0: "sky", 11: name}).names == ("sky", name)
+    ClassTable.parse({0: "sky", 255: "ignore", 3: "background"})
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert f"11: {name}, which is trained as a class like others; if its pixels should not count, write ignore" in (
+        caplog.text
+    )
 
 
 def test_its_name_is_the_folders_and_never_that_of_a_known_data_set(tmp_path: Path) -> None:

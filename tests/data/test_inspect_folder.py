@@ -252,7 +252,7 @@ def test_folders_called_like_camvids_do_not_make_camvid(
 ) -> None:
     write(tmp_path)
     found = inspect_folder(tmp_path)
-    assert set(names(found).values()) == {f"class_{n}" for n in range(len(found.meanings))}
+    assert set(names(found).values()) == {f"class_{value}" for value in names(found)}
     told = f"the folders are called as those of CamVid (SegNet), but {reason}"
     assert told in report(found)
     assert told in configuration(found, "mine")
@@ -271,8 +271,8 @@ def test_folders_called_like_ade20ks_do_not_make_ade20k(tmp_path: Path, name: st
     [
         ([0, 7, 18, 255], {"0": "road", "7": "traffic sign", "18": "bicycle", "255": "ignore"}),
         ([0, 7, 18, 33], {"0": "ignore", "7": "road", "18": "ignore", "33": "bicycle"}),
-        ([0, 7, 18], {"0": "class_0", "7": "class_1", "18": "class_2"}),
-        ([0, 7, 33, 255], {"0": "class_0", "7": "class_1", "33": "class_2", "255": "ignore"}),
+        ([0, 7, 18], {"0": "class_0", "7": "class_7", "18": "class_18"}),
+        ([0, 7, 33, 255], {"0": "class_0", "7": "class_7", "33": "class_33", "255": "ignore"}),
     ],
     ids=["train ids", "official ids", "neither", "both"],
 )
@@ -327,7 +327,7 @@ def test_colours_that_tools_number_any_classes_with_lend_no_names(tmp_path: Path
     """labelme and others write masks in VOC's colours, whatever the classes are."""
     write_pairs(tmp_path, "i/{}.jpg", "l/{}.png", paint=colours)
     found = inspect_folder(tmp_path)
-    assert sorted(names(found).values()) == sorted(f"class_{n}" for n in range(len(found.meanings)))
+    assert sorted(names(found).values()) == sorted(f"class_{n}" for n in range(len(found.meanings.rows)))
     text = configuration(found, "mine")
     assert "; in PASCAL VOC, aeroplane\n" in text
     assert "; in PASCAL VOC, void: write ignore if it is\n" in text
@@ -365,7 +365,7 @@ def test_palettes_that_differ_from_file_to_file_count_by_colour(tmp_path: Path) 
     assert found.survey.coloured
     assert "palettes differ from file to file" in report(found)
     wanted = np.unique(np.concatenate([scene(index, 48, 64)[1].ravel() for index in range(4)]))
-    assert len(found.meanings) == len(wanted)
+    assert len(found.meanings.rows) == len(wanted)
     dataset = loaded(found, tmp_path / "mine.yaml")
     assert {int(value) for value in np.unique(dataset.load(0)[1])} <= {*range(len(wanted)), 255}
 
@@ -381,7 +381,7 @@ def test_255_is_void_unless_0_is_all_there_is_beside_it(tmp_path: Path) -> None:
         tmp_path / "two", "i/{}.jpg", "l/{}.png", paint=lambda c: Image.fromarray(((c > 2) * 255).astype(np.uint8))
     )
     assert names(inspect_folder(tmp_path / "three")) == {"0": "class_0", "1": "class_1", "255": "ignore"}
-    assert names(inspect_folder(tmp_path / "two")) == {"0": "class_0", "255": "class_1"}
+    assert names(inspect_folder(tmp_path / "two")) == {"0": "class_0", "255": "class_255"}
 
 
 def test_nothing_is_called_void_without_a_reason(tmp_path: Path) -> None:
@@ -403,7 +403,7 @@ def test_jpeg_labels_are_explained_and_get_no_table(tmp_path: Path) -> None:
     write_pairs(tmp_path, "i/{}.png", "l/{}.jpg", paint=colours, size=(96, 128))
     found = inspect_folder(tmp_path)
     assert "4 of 4 labels are JPEG files, which change values near borders" in found.refusal
-    assert not found.meanings
+    assert not found.meanings.rows
 
 
 @pytest.mark.parametrize("paint", [values, colours])
@@ -415,13 +415,14 @@ def test_smoothed_labels_are_explained_and_get_no_table(tmp_path: Path, paint: A
     write_pairs(tmp_path, "i/{}.png", "l/{}.png", paint=smooth, size=(96, 128))
     found = inspect_folder(tmp_path)
     assert "of them occur along borders only: they are mixtures" in found.refusal
-    assert not found.meanings
+    assert not found.meanings.rows
 
 
 def test_ids_of_single_objects_are_no_classes(tmp_path: Path) -> None:
     blocks = np.arange(24 * 32, dtype=np.uint16).reshape(24, 32).repeat(4, 0).repeat(4, 1)
     write_pairs(tmp_path, "i/{}.png", "l/{}.png", paint=lambda classes: Image.fromarray(blocks), size=(96, 128))
-    assert "768 values, more than the 254 classes" in inspect_folder(tmp_path).refusal
+    refusal = inspect_folder(tmp_path).refusal
+    assert "768 values up to 767, more than the 254 classes that can be told apart: they look like ids" in refusal
 
 
 def test_an_empty_folder_says_what_an_image_is(tmp_path: Path) -> None:

@@ -55,3 +55,13 @@ def write_segnet(root: Path, splits: Iterable[str] = ("train", "val")) -> None:
     """Folders called like those of CamVid in SegNet's layout."""
     for split in splits:
         write_pairs(root, f"{split}/{{}}.png", f"{split}annot/{{}}.png", [f"{split}_{n}" for n in "abcd"])
+
+
+def write_binary(root: Path, names: str = "abcdef", *, strays: int = 0) -> None:
+    """Foreground is 255; `strays` pixels of the fourth file (or the last) are 128."""
+    write_pairs(root, "i/{}.jpg", "l/{}.png", names, size=(160, 240))
+    for index, name in enumerate(names):
+        mask = np.where(scene(index, 160, 240)[1] > 2, 255, 0).astype(np.uint8)
+        if index == min(3, len(names) - 1):
+            mask[0, :strays] = 128
+        Image.fromarray(mask).save(root / f"l/{name}.png")

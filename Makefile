@@ -11,7 +11,7 @@ RUN := runs/quickstart
 
 python := $(abspath $(VENV))/bin/python
 core := torch torchvision numpy PIL cv2 omegaconf yaml safetensors tqdm
-checks := pytest pytest_timeout xdist hypothesis ruff mypy
+checks := pytest pytest_timeout xdist hypothesis ruff mypy cityscapesscripts
 
 # has(modules): whether the environment finds them all, without importing any
 has = $(python) -c 'import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, sys.argv[1:])))' $(1) 2>/dev/null

@@ -186,7 +186,7 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
             if scores.miou > state.best:
                 state.best = scores.miou
                 if procs.is_main:
-                    measured = f"{100 * scores.miou:.2f} mIoU on {config.data.name} {config.data.val_split}"
+                    measured = f"{100 * scores.miou:.2f} mIoU on {val_data.info.name} {config.data.val_split}"
                     save_weights(run_dir / "best.safetensors", weights, replace(info, metric_measured=measured))
             return scores
 
@@ -269,7 +269,7 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
         else:
             weights_file = run_dir / "last.safetensors"
             if procs.is_main:
-                measured = f"{100 * scores.miou:.2f} mIoU on {config.data.name} {config.data.val_split}"
+                measured = f"{100 * scores.miou:.2f} mIoU on {val_data.info.name} {config.data.val_split}"
                 weights = average.state if average else model.state_dict()
                 save_weights(weights_file, weights, replace(info, metric_measured=measured))
                 record.say(f"{scores.table()}\nweights: {weights_file}")

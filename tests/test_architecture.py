@@ -201,7 +201,23 @@ def test_a_script_is_one_line_that_trains_its_config(script: Path) -> None:
 
 
 def slow_where_large(config: Path) -> list[pytest.MarkDecorator]:
-    return [pytest.mark.slow] if "wrn38" in config.stem else []  # WideResNet-38 takes as long as six others
+    return [pytest.mark.slow] if re.search("wrn38|r101", config.stem) else []  # the code of siblings, and half the time
+
+
+@pytest.mark.parametrize(
+    "config", filter(slow_where_large, CONFIGS), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_a_large_config_builds_its_network_and_loss(config: Path) -> None:
+    import torch
+
+    from fastseg.config import load_config
+    from fastseg.engine import build
+
+    loaded = load_config(config)
+    with torch.device("meta"):  # without memory
+        model = build.build_model(loaded, 5)
+        loss = build.build_loss(loaded, model, None)
+    assert {f"aux.{name}" for name in model.aux_names} <= loss.weights.keys()
 
 
 @pytest.mark.parametrize(

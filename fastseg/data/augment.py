@@ -17,7 +17,9 @@ from fastseg.data.window import Window, draw_window
 from fastseg.types import IGNORE_INDEX
 
 FILL = (124, 116, 104)  # ImageNet's mean colour
-SHARP = 0.75  # scales below it are smoothed first: sampling every second pixel would alias
+# Images are smoothed first below these scales, where bilinear sampling skips pixels. It takes two a side, so a resize
+# to half the size or more uses all, as in other pipelines; a warp, whose samples may fall on pixels, does not.
+SHARP_RESIZE, SHARP_WARP = 0.49, 0.75  # a window of whole pixels may be a little larger than at half the size
 SMALLEST = 32  # source pixels a side from which a window may be moved to whole ones
 LARGEST = 4  # times the crop's area: what a window beyond the image's borders may be padded to
 TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])  # its first row: luma
@@ -91,7 +93,7 @@ def _resized(
     left, top, width, height = window
     size = crop[1], crop[0]
     rows, columns = _clipped(top, height, label.shape[0]), _clipped(left, width, label.shape[1])
-    image = _smoothed(image, rows, columns, scale_x=size[0] / width, scale_y=size[1] / height)
+    image = _smoothed(image, rows, columns, SHARP_RESIZE, scale_x=size[0] / width, scale_y=size[1] / height)
     label = label[rows, columns]
     beyond = rows.start - top, top + height - rows.stop, columns.start - left, left + width - columns.stop
     if any(beyond):
@@ -115,7 +117,7 @@ def _warped(
     (left, top), (right, bottom) = np.floor(corners.min(1)).astype(int), np.ceil(corners.max(1)).astype(int)
     columns = _clipped(int(left) - 1, int(right - left) + 3, label.shape[1])
     rows = _clipped(int(top) - 1, int(bottom - top) + 3, label.shape[0])
-    image = _smoothed(image, rows, columns, scale_x=window.scale_x, scale_y=window.scale_y)
+    image = _smoothed(image, rows, columns, SHARP_WARP, scale_x=window.scale_x, scale_y=window.scale_y)
     matrix[:, 2] -= columns.start, rows.start
     flags = cv2.WARP_INVERSE_MAP
     image = cv2.warpAffine(
@@ -152,11 +154,13 @@ def _clipped(first: int, count: int, side: int) -> slice:
     return slice(start, max(start + 1, min(first + count, side)))
 
 
-def _smoothed(image: np.ndarray, rows: slice, columns: slice, *, scale_x: float, scale_y: float) -> np.ndarray:
-    """`image[rows, columns]`, low-passed for a resize by these scales where it would alias; else a view."""
+def _smoothed(
+    image: np.ndarray, rows: slice, columns: slice, sharp: float, *, scale_x: float, scale_y: float
+) -> np.ndarray:
+    """`image[rows, columns]`, low-passed for these scales where one is below `sharp`; else a view."""
     import cv2
 
-    if min(scale_x, scale_y) >= SHARP:
+    if min(scale_x, scale_y) >= sharp:
         return image[rows, columns]
     shrink = math.sqrt(scale_x * scale_y)
     # 1 2 1 down to half the size, which OpenCV has a fast way for; below, a Gaussian but for its last percents

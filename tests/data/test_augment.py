@@ -324,20 +324,28 @@ def test_a_planted_edge_lands_where_the_window_says(
 )
 def test_smoothing_a_window_is_smoothing_the_image(scale: float, rows: slice, columns: slice) -> None:
     image, _ = sample(64, 96)
-    all_of_it = _smoothed(image, slice(0, 64), slice(0, 96), scale_x=scale, scale_y=scale)
+    all_of_it = _smoothed(image, slice(0, 64), slice(0, 96), 0.75, scale_x=scale, scale_y=scale)
     assert not np.array_equal(all_of_it, image)
-    part = _smoothed(image, rows, columns, scale_x=scale, scale_y=scale)
+    part = _smoothed(image, rows, columns, 0.75, scale_x=scale, scale_y=scale)
     assert np.array_equal(part, all_of_it[rows, columns])
 
 
-@pytest.mark.parametrize("scale", [0.5, 0.6, 0.7])
-@pytest.mark.parametrize("rotate", [0.0, 5.0])
+@pytest.mark.parametrize(("scale", "rotate"), [(0.45, 0.0), (0.4, 0.0), (0.5, 5.0), (0.6, 5.0), (0.7, 5.0)])
 def test_shrinking_averages_instead_of_picking(scale: float, rotate: float) -> None:
     image = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
     config = replace(COLOURLESS, crop=(80, 80), scale=(scale, scale), flip=0.0, rotate=rotate)
     new_image, _ = augment(image, np.zeros((200, 200), np.uint8), config, input_scale=1.0, key=(0, 0, 1))
     picked = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
     assert new_image.astype(float).std() < 0.75 * picked.astype(float).std()
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.6, 0.7])
+def test_down_to_half_the_size_a_resize_is_what_others_do(scale: float) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    crop = (round(200 * scale), round(200 * scale))
+    window = Window(99.5, 99.5, crop[1] / 200, crop[0] / 200, 0.0, False)
+    new_image, _ = render(image, np.zeros((200, 200), np.uint8), window, crop)
+    assert np.array_equal(new_image, cv2.resize(image, crop[::-1], interpolation=cv2.INTER_LINEAR))
 
 
 @pytest.mark.parametrize("config", [IDENTITY, replace(IDENTITY, flip=1.0), COLOURLESS, BUSY, AugmentConfig()])

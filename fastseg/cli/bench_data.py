@@ -40,8 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if not 0 < args.seconds <= 3600:
         raise ConfigError(f"--seconds is {args.seconds}; allowed: above 0, up to 3600")
-    if "=" in args.config:
-        raise ConfigError(f"the first argument is the configuration file, then come key=value; given {args.config!r}")
+    from fastseg.cli.common import require_config_first
+
+    require_config_first(args.config)
 
     import json
     from pathlib import Path

@@ -66,6 +66,12 @@ def build_predictor(args: argparse.Namespace) -> Predictor:
     )
 
 
+def require_config_first(config: str) -> None:
+    """Raises ConfigError for `key=value` where the configuration file should stand."""
+    if "=" in config:
+        raise ConfigError(f"the first argument is the configuration file, then come key=value; given {config!r}")
+
+
 def parse_pairs(pairs: list[str], option: str) -> dict[str, object]:
     """`height=128 name=x` -> values as YAML reads them. Raises ConfigError for anything else."""
     import yaml

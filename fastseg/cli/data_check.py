@@ -43,18 +43,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.workers is not None and args.workers < 1:
         raise ConfigError(f"--workers is {args.workers}; allowed: 1 or more")
-    if "=" in args.config:
-        raise ConfigError(f"the first argument is the configuration file, then come key=value; given {args.config!r}")
 
     import json
     from pathlib import Path
 
     from fastseg.atomic import write_atomically
-    from fastseg.cli.common import progress_bar
+    from fastseg.cli.common import progress_bar, require_config_first
     from fastseg.config import load_config
     from fastseg.data.doctor import check
     from fastseg.output import check_target
 
+    require_config_first(args.config)
     config = load_config(args.config, args.overrides)
     if args.json is not None:
         check_target(Path(args.json), overwrite=args.overwrite)

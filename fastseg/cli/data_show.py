@@ -46,8 +46,9 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--count is {args.count}; allowed: 1 to 200")
     if args.seed is not None and args.seed < 0:
         raise ConfigError(f"--seed is {args.seed}; allowed: 0 or more")
-    if "=" in args.config:
-        raise ConfigError(f"the first argument is the configuration file, then come key=value; given {args.config!r}")
+    from fastseg.cli.common import require_config_first
+
+    require_config_first(args.config)
 
     from pathlib import Path
 

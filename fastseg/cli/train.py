@@ -47,8 +47,9 @@ def run(args: argparse.Namespace) -> int:
             f"{scripts[0]} is a script, not a configuration: `bash exp/*.sh` runs the first script with the others as "
             'its arguments; to run them one after the other, type: for f in exp/*.sh; do bash "$f"; done'
         )
-    if "=" in args.config:
-        raise ConfigError(f"the first argument is the configuration file, then come key=value; given {args.config!r}")
+    from fastseg.cli.common import require_config_first
+
+    require_config_first(args.config)
 
     from fastseg.config import load_config
     from fastseg.engine.train import train

@@ -6,6 +6,7 @@ import re
 
 from fastseg.data.class_table import IGNORE, numbered_colour
 from fastseg.data.coding import packed
+from fastseg.data.findings import number_of
 from fastseg.data.inspect_folder import Inspection
 from fastseg.data.known_colours import Colour
 from fastseg.data.label_survey import shown_code
@@ -23,7 +24,7 @@ VAL_SHARE = 0.1
 def report(found: Inspection) -> str:
     """What was found, for a reader."""
     seen = found.survey
-    lines = [f"{printable(found.root)}: {_count(found.pairs + len(seen.problems), 'pair')} of image and label"]
+    lines = [f"{printable(found.root)}: {number_of(found.pairs + len(seen.problems), 'pair')} of image and label"]
     if found.read < found.pairs + len(seen.problems):
         lines[0] += f", of which {found.read} were read (--limit)"
     if found.known is not None:
@@ -36,17 +37,17 @@ def report(found: Inspection) -> str:
         )
     lines += ["", "splits"]
     for split, pairs in found.layout.pairs.items():
-        lines.append(f"  {split:<6} {_count(len(pairs.samples), 'pair')}: {_entry_text(found.layout.splits[split])}")
+        lines.append(f"  {split:<6} {number_of(len(pairs.samples), 'pair')}: {_entry_text(found.layout.splits[split])}")
         for alone, kind in ((pairs.images_alone, "label"), (pairs.labels_alone, "image")):
             if alone:
                 shown = ", ".join(printable(str(path).removeprefix(f"{found.root}/")) for path in alone[:3])
-                lines.append(f"         {_count(len(alone), 'file')} without {kind}: {shown}{_more(len(alone) - 3)}")
+                lines.append(f"         {number_of(len(alone), 'file')} without {kind}: {shown}{_more(len(alone) - 3)}")
     if "val" not in found.layout.pairs:
         lines.append(f"  val    {_val_text(found)}")
     lines += [f"  {note}" for note in found.layout.notes]
     sizes = seen.sizes.most_common()
     lines += ["", f"image sizes ({len(sizes)})"]
-    lines += [f"  {width}x{height}: {_count(count, 'image')}" for (width, height), count in sizes[:SHOWN]]
+    lines += [f"  {width}x{height}: {number_of(count, 'image')}" for (width, height), count in sizes[:SHOWN]]
     if len(sizes) > SHOWN:
         lines.append(f"  and {len(sizes) - SHOWN} more")
     modes = ", ".join(f"{mode} ({count})" for mode, count in seen.modes.most_common())
@@ -77,7 +78,7 @@ def configuration(found: Inspection, name: str) -> str:
     height, width = _crop(found)
     counts = ", ".join(f"{split} {len(pairs.samples)}" for split, pairs in layout.pairs.items())
     lines = [
-        f"# Written by `fastseg data inspect`: {_count(found.pairs, 'pair')} of image and label ({counts}).",
+        f"# Written by `fastseg data inspect`: {number_of(found.pairs, 'pair')} of image and label ({counts}).",
         "# Train: fastseg train THIS_FILE. Check the names below first; the order of the classes is theirs.",
         "model: {name: fast_scnn}",
         "data:",
@@ -99,7 +100,7 @@ def configuration(found: Inspection, name: str) -> str:
     alone = sum(len(pairs.images_alone) + len(pairs.labels_alone) for pairs in layout.pairs.values())
     if alone:
         args.append(
-            f"    unpaired: skip  # {_count(alone, 'file')} without a partner; remove this to have them refused"
+            f"    unpaired: skip  # {number_of(alone, 'file')} without a partner; remove this to have them refused"
         )
     if seen.problems:
         args.append("    exclude:")
@@ -111,7 +112,7 @@ def configuration(found: Inspection, name: str) -> str:
     lines += [
         f"augment: {{crop: [{height}, {width}]}}  # height, width; the smallest image is "
         f"{min(width for width, _ in seen.sizes)}x{min(height for _, height in seen.sizes)}",
-        f"schedule: {{epochs: {epochs}}}  # about {_count(max(1, epochs * train // 8), 'step')}",
+        f"schedule: {{epochs: {epochs}}}  # about {number_of(max(1, epochs * train // 8), 'step')}",
         f"train: {{total_batch: 8, eval_every: {max(1, epochs // 10)}}}",
         f"run_dir: {scalar(f'runs/{name}')}",
     ]
@@ -151,7 +152,7 @@ def _classes(found: Inspection) -> list[str]:
     for meaning in found.meanings.rows:
         key = _key(meaning.code, coloured)
         share = 100 * tally.pixels[meaning.code] / total
-        comment = f"{share:.3g} % of the pixels, {tally.files[meaning.code]} of {_count(read, 'file')}"
+        comment = f"{share:.3g} % of the pixels, {tally.files[meaning.code]} of {number_of(read, 'file')}"
         entries.append(
             (f"{key}: {scalar(meaning.name)}", comment + (f"; {meaning.comment}" if meaning.comment else ""))
         )
@@ -177,7 +178,7 @@ def _spread(code: int, found: Inspection) -> str:
     """Pixels and files of a stray value."""
     strays = found.survey.strays
     files = [printable(str(sample.label).removeprefix(f"{found.root}/")) for sample in strays.holders[code]]
-    return f"{_count(strays.pixels[code], 'pixel')} in {', '.join(files[:3])}{_more(len(files) - 3)}"
+    return f"{number_of(strays.pixels[code], 'pixel')} in {', '.join(files[:3])}{_more(len(files) - 3)}"
 
 
 def _palette(found: Inspection) -> dict[str, Colour]:
@@ -236,10 +237,6 @@ def _entry_text(entry: dict[str, str]) -> str:
 
 def _from_root(sample: Sample, found: Inspection) -> str:
     return printable(str(sample.image).removeprefix(f"{found.root}/"))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _more(number: int) -> str:

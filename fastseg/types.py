@@ -9,11 +9,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
 from fastseg.layers.resize import resize
+
+if TYPE_CHECKING:
+    from fastseg.deploy import DeployedModel
 
 IGNORE_INDEX = 255
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -90,6 +93,12 @@ class SegModel(nn.Module, ABC):
         For losses and research; where only labels are wanted, `ops.upsample_argmax` never builds this map.
         """
         return resize(self(images).logits, like=images, align_corners=self.align_corners)
+
+    def deploy(self, *, precision: str = "fp32") -> DeployedModel:
+        """A copy for inference, on uint8 images; see `fastseg.deploy.deploy`."""
+        from fastseg.deploy import deploy
+
+        return deploy(self, precision=precision)
 
 
 @dataclass(frozen=True)

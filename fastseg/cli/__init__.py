@@ -113,7 +113,7 @@ def command_of(arguments: list[str]) -> tuple[str, list[str]]:
     if not members and first not in COMMANDS:
         firsts = {name.partition(" ")[0] for name in COMMANDS}
         raise UnknownNameError(f"unknown command {first!r}; {suggest(first, firsts)}")
-    if not members:
+    if first in COMMANDS and not (rest and rest[0] in members):  # `bench` stands alone and before `data`
         return first, rest
     second, *rest = rest or ["--help"]
     if second.startswith("-"):

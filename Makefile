@@ -11,7 +11,7 @@ RUN := runs/quickstart
 
 python := $(abspath $(VENV))/bin/python
 core := torch torchvision numpy PIL cv2 omegaconf yaml safetensors tqdm
-checks := pytest pytest_timeout xdist hypothesis ruff mypy cityscapesscripts
+checks := pytest pytest_timeout xdist hypothesis ruff mypy cityscapesscripts onnx onnxscript onnxruntime openvino
 
 # has(modules): whether the environment finds them all, without importing any
 has = $(python) -c 'import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, sys.argv[1:])))' $(1) 2>/dev/null
@@ -30,13 +30,21 @@ $(VENV)/.fastseg-test: pyproject.toml | $(VENV)/bin/python
 	$(call has,$(core) $(checks)) || $(python) -m pip install $(PIP_ARGS) -e '.[test]'
 	touch $@
 
-quickstart: $(VENV)/.fastseg-core
+# the kernels in C, again when their source has changed; fastseg runs without them, too
+$(VENV)/.fastseg-native: setup.py $(wildcard fastseg/csrc/*) | $(VENV)/.fastseg-core
+	newest=$$(ls -t setup.py fastseg/csrc/* | head -n 1); \
+	[ -n "$$(find fastseg -maxdepth 1 -name '_native.*' -newer $$newest)" ] \
+		|| $(python) -m pip install $(PIP_ARGS) --no-deps -e . \
+		|| echo "the kernels in C were not built: fastseg runs without them, more slowly"
+	touch $@
+
+quickstart: $(VENV)/.fastseg-core $(VENV)/.fastseg-native
 	PYTHON=$(python) RUN=$(RUN) bash tools/quickstart.sh
 
-test: $(VENV)/.fastseg-test
+test: $(VENV)/.fastseg-test $(VENV)/.fastseg-native
 	$(python) -m pytest -n $(WORKERS) --dist loadgroup -m "not slow"
 
-test-slow: $(VENV)/.fastseg-test
+test-slow: $(VENV)/.fastseg-test $(VENV)/.fastseg-native
 	$(python) -m pytest -m slow
 
 lint: $(VENV)/.fastseg-test

@@ -17,7 +17,7 @@ from fastseg.atomic import write_atomically
 from fastseg.errors import ConfigError, OutputError, printable, suggest
 from fastseg.types import DatasetInfo
 
-KINDS = ("overlay", "color", "ids", "edges")
+KINDS = ("overlay", "color", "ids", "edges", "confidence")
 LOSSLESS_SUFFIXES = (".png",)  # label values and probabilities must survive
 OVERLAY_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -40,7 +40,8 @@ class Prediction:
     """What a network sees in one image: `labels` uint8 (H,W) class indices for `image` uint8 (H,W,3) RGB.
 
     `dataset` names and colours the classes; `source` is the file name, or empty for an image from memory. `edges`
-    float32 (H,W), where they were asked for, are the probabilities 0..1 of an edge.
+    float32 (H,W), where they were asked for, are the probabilities 0..1 of an edge, and `confidence` float32 (H,W)
+    those of the labels.
     """
 
     labels: np.ndarray
@@ -48,6 +49,7 @@ class Prediction:
     dataset: DatasetInfo
     source: str = ""
     edges: np.ndarray | None = None
+    confidence: np.ndarray | None = None
 
     def counts(self) -> dict[str, int]:
         """Pixels per class that occurs, by class name, in class order. They add up to H x W."""
@@ -98,13 +100,24 @@ class Prediction:
             raise OutputError("this prediction has no edges; predict with --edges (predictor(image, edges=True))")
         return np.rint(self.edges * 255).astype(np.uint8)
 
+    def confidence_map(self) -> np.ndarray:
+        """The labels' probabilities as grey levels uint8 (H,W): 255 where the network is certain.
+
+        Raises OutputError for a prediction without confidence.
+        """
+        if self.confidence is None:
+            raise OutputError(
+                "this prediction has no confidence; predict with --confidence (predictor(image, confidence=True))"
+            )
+        return np.rint(self.confidence * 255).astype(np.uint8)
+
     def save(self, path: str | Path, kind: str = "overlay", *, overwrite: bool = False, official: bool = False) -> Path:
         """Write one picture and return its path. Missing folders are made; the file appears whole or not at all.
 
         `kind`: "overlay" (with legend), "color" (palette PNG whose indices are the classes), "ids" (grey PNG of
-        class indices, or of official ids) or "edges" (grey PNG, see `edge_map`). Raises OutputError for an existing
-        file without `overwrite`, for a suffix that would change values, for edges of a prediction that has none, and
-        when the disk refuses; ConfigError for an unknown kind.
+        class indices, or of official ids), "edges" or "confidence" (grey PNG, see `edge_map`, `confidence_map`).
+        Raises OutputError for an existing file without `overwrite`, for a suffix that would change values, for edges or
+        confidence of a prediction that has none, and when the disk refuses; ConfigError for an unknown kind.
         """
         check_kinds([kind])
         path = Path(path)
@@ -119,6 +132,8 @@ class Prediction:
             picture.putpalette(palette_table(self.dataset).tobytes())  # turns mode L into P, indices unchanged
         elif kind == "edges":
             picture = Image.fromarray(self.edge_map())
+        elif kind == "confidence":
+            picture = Image.fromarray(self.confidence_map())
         else:
             picture = Image.fromarray(self.ids(official=official))
         write_picture(picture, path)

@@ -40,7 +40,23 @@ RANKS = {
     "__main__": 7,
 }
 # files that belong to another unit, and the facade, which hands out lazily what others make
-SAME_UNIT = {"output": "predict", "folders": "predict", "contact_sheet": "predict"}
+SAME_UNIT = dict.fromkeys(
+    (
+        "output",
+        "inputs",
+        "folders",
+        "pipeline",
+        "contact_sheet",
+        "views",
+        "inference",
+        "memory_budget",
+        "video",
+        "edges",
+        "exported",
+        "export_info",
+    ),
+    "predict",
+)
 FACADE = PACKAGE / "__init__.py"
 # a method of the vocabulary that hands out, lazily, what stands above it
 UPWARDS = {("types", "fastseg.deploy")}

@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
+from fastseg.edges import EdgeModel
 from fastseg.errors import CheckpointError, ConfigError, MissingFileError
-from fastseg.predict import EdgeModel, Predictor
+from fastseg.layers.resize import resize
+from fastseg.ops import normalize_images
+from fastseg.predict import Predictor
 from fastseg.types import Preprocessing, SegModel, WeightsInfo
 from toys import COLORS, INFO, RANDOM, ColorEdges, NearestColor, RedEdges, StridedModel, encoded
 
@@ -94,7 +97,7 @@ def test_input_scale_changes_the_networks_input_and_not_the_labels_size(
 ) -> None:
     seen: list[tuple[int, int]] = []
     predictor = Predictor(NearestColor(Preprocessing(input_scale=2.0)), device="cpu", scales=scales)
-    predictor.model.register_forward_hook(lambda _, args, __: seen.append(tuple(args[0].shape[2:])))
+    predictor.deployed.network.register_forward_hook(lambda _, args, __: seen.append(tuple(args[0].shape[2:])))
     assert predictor.predict_array(COLORS[RANDOM.integers(0, 4, (5, 7))]).shape == (5, 7)
     assert seen == inputs
 
@@ -183,6 +186,7 @@ def test_weights_that_give_nan_are_an_error_and_not_class_zero() -> None:
         ({"scales": ()}, "one or more factors"),
         ({"scales": (0.0,)}, "above 0"),
         ({"precision": "fp8"}, "'fp8'"),
+        ({"threads": 0}, "threads is 0"),
         ({"device": "cuda:99"}, "'cuda:99' cannot be used"),
         ({"device": "gpu"}, "'gpu' cannot be used"),
         ({"weights": "camvid"}, "built already"),
@@ -208,6 +212,112 @@ def test_a_real_network_keeps_the_images_size(size: tuple[int, int]) -> None:
     predictor = Predictor(create_model("fast_scnn", num_classes=3), device="cpu")
     result = predictor(RANDOM.integers(0, 256, (*size, 3), dtype=np.uint8))
     assert result.labels.shape == size
+
+
+# A model that changes
+
+
+def test_a_predictor_follows_a_model_that_is_trained_further(strided: Predictor) -> None:
+    model = StridedModel()
+    predictor, image = Predictor(model, device="cpu"), noise(20, 24)
+    before = predictor.predict_array(image)
+    optimizer = torch.optim.SGD(model.parameters(), lr=5.0)
+    model.train()
+    logits = model(torch.randn(2, 3, 16, 16)).logits
+    nn.functional.cross_entropy(logits, torch.zeros(2, 4, 4, dtype=torch.long)).backward()
+    optimizer.step()
+    after = predictor.predict_array(image)
+    assert np.array_equal(after, Predictor(model, device="cpu").predict_array(image))
+    assert not np.array_equal(after, before)
+
+
+def test_statistics_alone_are_followed_too() -> None:
+    model = StridedModel()
+    predictor, image = Predictor(model, device="cpu"), noise(20, 24)
+    before = predictor.predict_array(image)
+    with torch.no_grad():
+        model.train()(torch.randn(2, 3, 16, 16) * 9 + 5)
+    after = predictor.predict_array(image)
+    assert np.array_equal(after, Predictor(model, device="cpu").predict_array(image))
+    assert not np.array_equal(after, before)
+
+
+def test_loaded_weights_and_replaced_tensors_are_followed() -> None:
+    model, other = StridedModel(), StridedModel()
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.normal_()
+    predictor, image = Predictor(model, device="cpu"), noise(20, 24)
+    predictor.predict_array(image)
+    model.load_state_dict(other.state_dict())
+    wanted = Predictor(other, device="cpu").predict_array(image)
+    assert np.array_equal(predictor.predict_array(image), wanted)
+    model.layers[0] = StridedModel().layers[0]
+    assert not np.array_equal(predictor.predict_array(image), wanted)
+
+
+def test_a_model_that_stays_is_deployed_once(strided: Predictor) -> None:
+    strided.predict_array(noise(8, 8))
+    first = strided.deployed
+    strided.predict_array(noise(9, 8))
+    strided.model.train()
+    assert strided.deployed is first
+
+
+# Batches
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    sizes=st.lists(st.sampled_from([(5, 7), (6, 9), (1, 1)]), max_size=9),
+    batch_size=st.integers(1, 4),
+)
+def test_a_batch_gives_each_image_the_labels_that_it_has_alone(
+    exact: Predictor, sizes: list[tuple[int, int]], batch_size: int
+) -> None:
+    images = [COLORS[RANDOM.integers(0, 4, size)] for size in sizes]
+    together = exact.predict_batch(images, batch_size=batch_size)
+    assert len(together) == len(images)
+    assert all(np.array_equal(a, exact.predict_array(b)) for a, b in zip(together, images, strict=True))
+
+
+def test_images_of_one_size_run_together_and_no_more_than_the_batch_size() -> None:
+    predictor = Predictor(StridedModel(), device="cpu")
+    seen: list[int] = []
+    predictor.deployed.network.register_forward_hook(lambda _, args, __: seen.append(len(args[0])))
+    predictor.predict_batch([noise(8, 8), noise(4, 8), *(noise(8, 8) for _ in range(4))], batch_size=3)
+    assert sorted(seen) == [1, 2, 3]
+
+
+def test_a_batch_of_less_than_one_image_is_refused(strided: Predictor) -> None:
+    with pytest.raises(ConfigError, match="batch size is 0"):
+        strided.predict_batch([noise()], batch_size=0)
+
+
+# Confidence
+
+
+@pytest.mark.parametrize("options", [{}, {"scales": (0.5, 1.0), "flip": True}])
+def test_confidence_is_the_mean_probability_of_the_label(options: dict[str, Any]) -> None:
+    model, image = StridedModel().eval(), noise(22, 30)
+    predictor = Predictor(model, device="cpu", **options)
+    result = predictor(image, confidence=True)
+    assert result.confidence is not None
+    assert result.confidence.dtype == np.float32
+    shares = []
+    x = normalize_images(torch.from_numpy(image)[None], Preprocessing())
+    with torch.inference_mode():
+        for scale in predictor.scales:
+            scaled = resize(x, (round(22 * scale), round(30 * scale)))
+            for flip in (False, True) if predictor.flip else (False,):
+                logits = model(scaled.flip(-1) if flip else scaled).logits
+                full = resize(logits.flip(-1) if flip else logits, (22, 30))
+                shares.append(full.softmax(dim=1))
+    mean = torch.stack(shares).mean(0)
+    wanted = mean.gather(1, torch.from_numpy(result.labels).long()[None, None])[0, 0].numpy()
+    assert np.abs(result.confidence - wanted).max() < 1e-5  # float32, in another order
+    assert predictor(image).confidence is None
 
 
 # Edges

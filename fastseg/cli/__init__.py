@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from fastseg.cli import (
+    bench,
     bench_data,
     data_check,
     data_inspect,
@@ -40,6 +41,7 @@ COMMANDS: dict[str, ModuleType] = {
     "data inspect": data_inspect,
     "data check": data_check,
     "data show": data_show,
+    "bench": bench,
     "bench data": bench_data,
     "submit cityscapes": submit_cityscapes,
     "demo": demo,

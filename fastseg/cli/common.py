@@ -19,7 +19,11 @@ DEFAULT_MODEL = "fast_scnn"
 
 def add_predictor_arguments(parser: argparse.ArgumentParser) -> None:
     """Which network, and how it looks at an image."""
-    parser.add_argument("--model", metavar="NAME", help=f"a name from `fastseg models` (default: {DEFAULT_MODEL})")
+    parser.add_argument(
+        "--model",
+        metavar="NAME|FILE",
+        help=f"a name from `fastseg models`, or a file that `fastseg export` wrote (default: {DEFAULT_MODEL})",
+    )
     parser.add_argument(
         "--weights",
         metavar="NAME|PATH",
@@ -31,7 +35,19 @@ def add_predictor_arguments(parser: argparse.ArgumentParser) -> None:
         help="whose file --weights is: fastseg (default), or espnet: a .pth file of ESPNet's authors",
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
-    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="default: fp32")
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "bf16", "fp16"),
+        default="fp32",
+        help="of the network's arithmetic: bf16 is the fastest on recent CPUs, fp16 on GPUs; labels change where two "
+        "classes are close (default: fp32)",
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="torch.compile: up to a minute at each of the first sizes, then faster; needs a C++ compiler on CPU",
+    )
+    parser.add_argument("--threads", metavar="N", type=int, help="CPU threads (default: PyTorch's choice)")
     parser.add_argument(
         "--scales",
         metavar="FACTOR",
@@ -63,6 +79,8 @@ def build_predictor(args: argparse.Namespace) -> Predictor:
         scales=tuple(args.scales),
         flip=args.flip,
         precision=args.precision,
+        compile=args.compile,
+        threads=args.threads,
     )
 
 

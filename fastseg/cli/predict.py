@@ -10,9 +10,11 @@ EXAMPLES = """\
   fastseg predict photos/ 'more/*.png' --out results --save overlay ids
   fastseg predict street.jpg --weights runs/camvid_fast_scnn --overwrite
   fastseg predict street.jpg --weights espnet_p_2_q_8.pth --weights-format espnet
-  fastseg predict street.jpg --weights runs/camvid_gscnn_r50 --edges"""
+  fastseg predict street.jpg --weights runs/camvid_gscnn_r50 --edges
+  fastseg predict photos/ --precision bf16 --batch 8 --confidence
+  fastseg predict street.jpg --model fast_scnn.onnx --threads 4"""
 
-KINDS = ("overlay", "color", "ids", "edges")
+KINDS = ("overlay", "color", "ids", "edges", "confidence")
 DEFAULT_OUT = "fastseg_out"
 
 
@@ -29,13 +31,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["overlay"],
         help="overlay: image under class colours, with legend (default); color: palette PNG; ids: class indices as "
-        "PNG; edges: what --edges adds",
+        "PNG; edges, confidence: what these options add",
     )
     parser.add_argument(
         "--edges",
         action="store_true",
         help="save <name>_edges.png, too: grey, 255 for a certain edge; for networks that find edges, such as "
         "gscnn_r50, which then run twice per image",
+    )
+    parser.add_argument(
+        "--confidence",
+        action="store_true",
+        help="save <name>_confidence.png, too: grey, 255 where the network is certain of its label",
+    )
+    parser.add_argument(
+        "--batch",
+        metavar="N",
+        type=int,
+        default=1,
+        help="let up to N neighbours of one size go through the network together: faster for small images (default: 1)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
     parser.add_argument("--official", action="store_true", help="with --save ids: the data set's official ids")
@@ -48,15 +62,16 @@ def run(args: argparse.Namespace) -> int:
     kinds = [word for word in args.save if word in KINDS or not _is_input(word)]
     inputs = [*args.inputs, *(word for word in args.save if word not in kinds)]
 
-    if args.edges and "edges" not in kinds:
-        kinds.append("edges")
+    kinds += [kind for kind in ("edges", "confidence") if getattr(args, kind) and kind not in kinds]
 
     from fastseg.cli.common import build_predictor, progress_bar
+    from fastseg.edges import edge_model
     from fastseg.folders import predict_files
     from fastseg.output import check_kinds
-    from fastseg.predict import edge_model
+    from fastseg.predict import check_batch_size
 
     check_kinds(kinds)
+    check_batch_size(args.batch)
     limit = {} if args.max_pixels is None else {"max_pixels": args.max_pixels}
     predictor = build_predictor(args)
     if "edges" in kinds:
@@ -69,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
             kinds=tuple(kinds),
             overwrite=args.overwrite,
             official=args.official,
+            batch_size=args.batch,
             on_progress=progress,
             **limit,
         )

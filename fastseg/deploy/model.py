@@ -6,7 +6,10 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
+from fastseg.deploy.fold import fold_norms, fuse_activations, replace
+from fastseg.deploy.precision import narrowed
 from fastseg.errors import ConfigError, suggest
 from fastseg.ops import normalize_images, upsample_argmax
 from fastseg.types import Preprocessing, SegModel, WeightsInfo
@@ -17,13 +20,16 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 class DeployedModel(nn.Module):
     """A copy of a network that only predicts; made by `deploy`.
 
-    `network` is the copy itself: without auxiliary heads and dropout, in eval mode, weights in channels_last memory.
+    `network` is the copy itself: without auxiliary heads and dropout, in eval mode, batch norms folded into
+    convolutions where that is possible, weights in channels_last memory. `input_dtype` is the precision of its images
+    where its weights are those of `precision`; None where it runs under autocast.
     """
 
-    def __init__(self, network: SegModel, precision: str) -> None:
+    def __init__(self, network: SegModel, precision: str, input_dtype: torch.dtype | None = None) -> None:
         super().__init__()
         self.network = network
         self.precision = precision
+        self.input_dtype = input_dtype
 
     @property
     def num_classes(self) -> int:
@@ -46,14 +52,16 @@ class DeployedModel(nn.Module):
     def inputs(self, images: Tensor, *, scale: float | None = None) -> Tensor:
         """uint8 RGB images (N,H,W,3) -> the network's normalised input (N,3,H',W'), channels_last.
 
-        `scale` is the factor from image to input, `preprocessing.input_scale` unless given.
+        `scale` is the factor from image to input, `preprocessing.input_scale` unless given. The result has
+        `input_dtype`, float32 under autocast.
         """
-        return normalize_images(images, self.preprocessing, scale=scale)
+        return normalize_images(images, self.preprocessing, scale=scale).to(self.input_dtype or torch.float32)
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Normalised input (N,3,H',W') -> float32 logits (N,K,h,w) at the network's stride."""
-        dtype = PRECISIONS[self.precision]
-        with torch.autocast(inputs.device.type, dtype, enabled=dtype != torch.float32):
+        if self.input_dtype is not None:
+            return self.network(inputs.to(self.input_dtype)).logits.float()
+        with torch.autocast(inputs.device.type, PRECISIONS[self.precision]):
             return self.network(inputs).logits.float()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -69,10 +77,19 @@ class DeployedModel(nn.Module):
 def deploy(model: SegModel, *, precision: str = "fp32") -> DeployedModel:
     """A copy of `model` for inference; `model` itself stays as it is.
 
+    Batch norms and ReLUs are put into the convolutions before them, found by a forward pass on the model's device.
     `precision` is 'fp32', 'bf16' or 'fp16'. Raises ConfigError for another.
     """
     if precision not in PRECISIONS:
         raise ConfigError(f"unknown precision {precision!r}; {suggest(precision, PRECISIONS)}")
     network = copy.deepcopy(model).eval().requires_grad_(False)
     network.aux_heads = nn.ModuleDict()
-    return DeployedModel(network.to(memory_format=torch.channels_last), precision)
+    replace(network, {module: nn.Identity() for module in network.modules() if isinstance(module, _DropoutNd)})
+    fold_norms(network)
+    fuse_activations(network)
+    dtype = PRECISIONS[precision]
+    input_dtype: torch.dtype | None = next((p.dtype for p in network.parameters()), dtype)
+    if dtype != torch.float32:
+        network, input_dtype = narrowed(network, dtype) or (network, None)
+    # last, since it also makes convolutions forget what was laid out for the small images that networks were tried with
+    return DeployedModel(network.to(memory_format=torch.channels_last), precision, input_dtype)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
-from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -26,13 +22,10 @@ from fastseg.engine.instance_score import InstanceScore, scores_instances
 from fastseg.engine.training_data import only_numbered
 from fastseg.errors import DataError, DistributedError, FastsegError, LabelError, OutputError
 from fastseg.metrics import ConfusionMatrix, Scores, check_protocol, sum_over_ranks
+from fastseg.pipeline import read_ahead
 from fastseg.predict import Predictor
 from fastseg.types import DatasetInfo, plain_name
 
-Loaded = TypeVar("Loaded")
-
-READERS = 2  # threads that decode while the network runs
-AHEAD = 4  # decoded samples that may wait: bounds the memory
 NO_CLASS = ("void", "background", "unlabelled", "unlabeled")  # what a network may know beyond the data set's classes
 
 
@@ -91,10 +84,11 @@ def evaluate(
             return *dataset.load(index), dataset.load_instances(index) if has_maps else None
 
         with closing(read_ahead(load, share)) as samples:
-            for index, (image, label, instance_ids) in samples:
+            for index, sample in samples:
                 if should_stop is not None and should_stop():
                     stopped = True
                     break
+                image, label, instance_ids = sample.result()
                 prediction = predictor.predict_array(image)
                 try:
                     matrix.update(_as_tensor(label), _as_tensor(prediction))
@@ -190,24 +184,6 @@ def _require_instances(instances: np.ndarray | None) -> np.ndarray:
             "(--no-instances)"
         )
     return instances
-
-
-def read_ahead(load: Callable[[int], Loaded], indices: Sequence[int]) -> Generator[tuple[int, Loaded], None, None]:
-    """Every index with what `load` gives for it, in order; the next ones are loaded by threads in the meantime."""
-    remaining = iter(indices)
-    with ThreadPoolExecutor(READERS, thread_name_prefix="read-ahead") as pool:
-        pending: deque[tuple[int, Future[Loaded]]] = deque(
-            (index, pool.submit(load, index)) for index in itertools.islice(remaining, AHEAD)
-        )
-        try:
-            while pending:
-                index, future = pending.popleft()
-                loaded = future.result()
-                pending.extend((later, pool.submit(load, later)) for later in itertools.islice(remaining, 1))
-                yield index, loaded
-        finally:
-            for _, future in pending:
-                future.cancel()
 
 
 def _as_tensor(array: np.ndarray) -> Tensor:

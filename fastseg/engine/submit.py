@@ -28,9 +28,10 @@ from fastseg.data.findings import number_of
 from fastseg.data.headers import image_size
 from fastseg.data.png import GREY, GREY_ALPHA, PALETTE, RGB, RGB_ALPHA, png_header
 from fastseg.data.readers import check_exists, read_image, read_label
-from fastseg.engine.evaluate import check_classes, read_ahead
+from fastseg.engine.evaluate import check_classes
 from fastseg.errors import DataError, FastsegError, OutputError, printable, suggest
 from fastseg.output import check_target
+from fastseg.pipeline import read_ahead
 from fastseg.predict import Predictor
 from fastseg.types import IGNORE_INDEX, DataFile
 
@@ -82,7 +83,7 @@ def predict_results(predictor: Predictor, images: Images, *, progress: Progress 
     with closing(read_ahead(load, range(len(images)))) as loaded:
         for index, image in loaded:
             buffer = io.BytesIO()
-            Image.fromarray(ids[predictor.predict_array(image)]).save(buffer, "PNG")
+            Image.fromarray(ids[predictor.predict_array(image.result())]).save(buffer, "PNG")
             results.append(FileInMemory(images[index][0] + ENDING, buffer.getvalue()))
             if progress is not None:
                 progress(len(results), len(images))

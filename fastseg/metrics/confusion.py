@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from fastseg.errors import DataError, LabelError, UnknownNameError, suggest
+from fastseg.metrics.pair_counts import pair_counts
 from fastseg.metrics.scores import NAN, PROTOCOLS, NamedIoU, Scores, mean
 from fastseg.types import IGNORE_INDEX
 
@@ -46,16 +47,12 @@ class ConfusionMatrix:
         for name, tensor in (("labels", labels), ("predictions", predictions)):
             if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype is torch.bool:
                 raise LabelError(f"{name} are {tensor.dtype}; give class indices as uint8 or another integer type")
-        # One pass over 256 x 256 bins needs no masks, and shows every wrong label value with its count
         rows = self._as_byte(labels, name="labels")
         columns = self._as_byte(predictions.to(labels.device))
-        pairs = torch.bincount(rows.flatten().int() * 256 + columns.flatten(), minlength=256 * 256).view(256, 256)
-        K = self.num_classes
-        wrong = pairs[K:IGNORE_INDEX].sum(dim=1)
-        if wrong.any():
-            raise self._label_error({int(value) + K: int(wrong[value]) for value in wrong.nonzero().flatten()})
-        kept = torch.cat([pairs[:K], pairs[IGNORE_INDEX:]])
-        self.counts += torch.cat([kept[:, :K], kept[:, K:].sum(dim=1, keepdim=True)], dim=1).to(self.counts.device)
+        counts, wrong = pair_counts(rows, columns, self.num_classes)
+        if wrong:
+            raise self._label_error(wrong)
+        self.counts += counts.to(self.counts.device)
 
     def merge(self, other: ConfusionMatrix) -> ConfusionMatrix:
         """Add the counts of `other` to this one, and return it. Raises DataError for another number of classes."""

@@ -58,14 +58,19 @@ def measure(name: str, /, *, sizes: Sequence[str] = SIZES, **arguments: object) 
         macs = {}
         for size in sizes:
             height, width = map(int, size.split("x"))
-            with FlopCounterMode(display=False) as counter:
-                model(torch.zeros(1, channels, height, width))
-            macs[size] = counter.get_total_flops() // 2
+            macs[size] = count_macs(model, height, width, channels=channels)
         # two images, since some norms refuse to see a single value in training; 1024 is divisible by every stride
         shown = in_training if in_training.aux_names else model
         logits, aux_logits = shown(torch.zeros(2, channels, 1024, 1024))
         aux = {key: 1024 // x.shape[-1] if x.shape[-1] > 1 else None for key, x in aux_logits.items()}
     return ModelFacts(count_parameters(model), count_parameters(in_training), macs, 1024 // logits.shape[-1], aux)
+
+
+def count_macs(model: nn.Module, height: int, width: int, *, channels: int = 3) -> int:
+    """Multiply-adds of a network in eval mode on the meta device, for one image (1,channels,height,width)."""
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, channels, height, width))
+    return counter.get_total_flops() // 2
 
 
 def count_parameters(module: nn.Module) -> int:

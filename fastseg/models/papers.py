@@ -34,6 +34,16 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Speed:
+    """Published frames a second for single images of 'HEIGHTxWIDTH'; `gpu` is empty where the source names none."""
+
+    fps: float
+    size: str
+    gpu: str
+    source: str
+
+
+@dataclass(frozen=True)
 class Paper:
     """Where a network comes from.
 
@@ -47,6 +57,7 @@ class Paper:
     reference: Reference | None = None
     note: str = ""
     caveat: str = ""
+    speed: Speed | None = None
 
     @property
     def url(self) -> str:
@@ -79,6 +90,7 @@ _DFANET_NOTE = (
 _DEEP_STEM_NOTE = "The reference has a deep stem; with stem='deep' parameters and GMACs are the reference's."
 _MMSEG_SIZES = "With mmseg_sizes=True its maps have mmsegmentation's sizes, and its GMACs are the same."
 _BISENET_NOTE = "The paper's 49.0 M (ResNet-18) and 5.8 M (Xception39) parameters match no public implementation."
+_FASTFCN_TABLES = "paper, tables 1 and 2; 59 classes"
 _FASTFCN_NOTE = "The authors have no figure for Cityscapes; mmsegmentation's form is mmseg=True. "
 
 
@@ -129,6 +141,7 @@ PAPERS: dict[str, Paper] = {
             gmacs={"512x1024": 25.9, "1024x2048": 103.7},
         ),
         _BISENET_NOTE,
+        speed=Speed(65.5, "768x1536", "", _PADDLESEG),
     ),
     "bisenet_x39": Paper(
         "BiSeNet, Xception39",
@@ -143,6 +156,7 @@ PAPERS: dict[str, Paper] = {
             gmacs={"512x1024": 6.94, "1024x2048": 27.8},
         ),
         _BISENET_NOTE,
+        speed=Speed(105.8, "768x1536", "Titan XP", _PADDLESEG + "; GPU: paper, abstract"),
     ),
     "dfanet_a": Paper(
         "DFANet A",
@@ -156,6 +170,7 @@ PAPERS: dict[str, Paper] = {
         ),
         _DFANET_NOTE,
         "not reproduced",
+        speed=Speed(160, "512x1024", "Titan X", "paper, abstract; the size is that of its 1.7 GFLOPs"),
     ),
     "dfanet_b": Paper("DFANet B", _DFANET, "1904.02216", note=_DFANET_NOTE),
     "dfseg_df1": Paper(
@@ -164,6 +179,7 @@ PAPERS: dict[str, Paper] = {
         "1903.03777",
         (Score(73.0, "test", _DFSEG_AUTHORS), Score(74.1, "val", _DFSEG_AUTHORS)),
         _prototxt("DF1-Seg", 13_107_243, 41.6),
+        speed=Speed(106.1, "1024x2048", "1080 Ti, TensorRT", _DFSEG_AUTHORS),
     ),
     "dfseg_df2_1": Paper(
         "DF2-Seg1",
@@ -171,6 +187,7 @@ PAPERS: dict[str, Paper] = {
         "1903.03777",
         (Score(74.8, "test", _DFSEG_AUTHORS), Score(75.9, "val", _DFSEG_AUTHORS)),
         _prototxt("DF2-Seg1", 22_498_216, 84.3),
+        speed=Speed(67.2, "1024x2048", "1080 Ti, TensorRT", _DFSEG_AUTHORS),
     ),
     "dfseg_df2_2": Paper(
         "DF2-Seg2",
@@ -178,6 +195,7 @@ PAPERS: dict[str, Paper] = {
         "1903.03777",
         (Score(75.3, "test", _DFSEG_AUTHORS), Score(76.9, "val", _DFSEG_AUTHORS)),
         _prototxt("DF2-Seg2", 24_115_147, 95.3),
+        speed=Speed(56.3, "1024x2048", "1080 Ti, TensorRT", _DFSEG_AUTHORS),
     ),
     "encoder_decoder": Paper(
         "any backbone, any head", note="Counted with its defaults, ResNet-18 and the FCN head at stride 32."
@@ -195,6 +213,7 @@ PAPERS: dict[str, Paper] = {
             gmacs={"512x1024": 4.60},
         ),
         "The authors train with a 20th class for the background: 364,569 parameters.",
+        speed=Speed(112.9, "512x1024", "", _PADDLESEG),
     ),
     "espnet_c": Paper(
         "ESPNet-C",
@@ -224,6 +243,7 @@ PAPERS: dict[str, Paper] = {
             parameters=1_138_051,
             gmacs={"512x1024": 1.68, "1024x2048": 6.71},
         ),
+        speed=Speed(123.5, "1024x2048", "", "paper, abstract"),
     ),
     "fastfcn_r50_encnet": Paper(
         "FastFCN EncNet, ResNet-50",
@@ -235,6 +255,7 @@ PAPERS: dict[str, Paper] = {
         + "They reach 51.05 on PASCAL-Context with 59 classes and, at several scales, 42.75 on ADE20K's val "
         "(their README).",
         "its form",
+        speed=Speed(37.56, "512x512", "", _FASTFCN_TABLES),
     ),
     "fastfcn_r50_deeplabv3": Paper(
         "FastFCN DeepLabV3, ResNet-50",
@@ -244,6 +265,7 @@ PAPERS: dict[str, Paper] = {
         _fastfcn("deeplabv3.py", 63_911_374 - 2_049_000, 249.6),
         _FASTFCN_NOTE + "They reach 50.07 on PASCAL-Context with 59 classes (their README).",
         "its form",
+        speed=Speed(20.67, "512x512", "", _FASTFCN_TABLES),
     ),
     "fastfcn_r50_psp": Paper(
         "FastFCN PSPNet, ResNet-50",
@@ -253,6 +275,7 @@ PAPERS: dict[str, Paper] = {
         _fastfcn("psp.py", 70_864_590 - 2_049_000, 276.5),
         _FASTFCN_NOTE + "They reach 50.89 on PASCAL-Context with 59 classes (their README).",
         "its form",
+        speed=Speed(28.48, "512x512", "", _FASTFCN_TABLES),
     ),
     "fastfcn_r101_encnet": Paper(
         "FastFCN EncNet, ResNet-101",
@@ -261,6 +284,7 @@ PAPERS: dict[str, Paper] = {
         reference=_fastfcn("encnet.py", 68_384_577 - 2_049_000, 171.4, presence=9_747),
         note="The authors have no figure for Cityscapes. At several scales they reach 54.03 on PASCAL-Context with 59 "
         "classes and 44.34 on ADE20K's val (their README).",
+        speed=Speed(32.02, "512x512", "", _FASTFCN_TABLES),
     ),
     "fastfcn_r101_deeplabv3": Paper(
         "FastFCN DeepLabV3, ResNet-101",
@@ -347,6 +371,7 @@ PAPERS: dict[str, Paper] = {
         ),
         "The paper reaches half width by pruning a trained network; ours trains from scratch. The reference holds "
         "1,050,624 more parameters, which never run; its GMACs include a stage that runs a second time for nothing.",
+        speed=Speed(30.3, "1024x2048", "", _PADDLESEG),
     ),
     "msfnet": Paper(
         "MSFNet",
@@ -355,6 +380,7 @@ PAPERS: dict[str, Paper] = {
         (Score(77.1, "test", "paper, abstract"),),
         note="A reconstruction: the authors published no code, and the paper leaves much open.",
         caveat="reconstructed here",
+        speed=Speed(41, "1024x2048", "", "paper, abstract"),
     ),
     "pspnet_r18": Paper(
         "PSPNet, ResNet-18",
@@ -401,6 +427,7 @@ PAPERS: dict[str, Paper] = {
             parameters_training=11_797_071,
             gmacs={"512x1024": 25.9, "1024x2048": 103.6},
         ),
+        speed=Speed(39.9, "1024x2048", "1080 Ti", "paper, abstract"),
     ),
     "swiftnet_r18_pyramid": Paper(
         "SwiftNet, ResNet-18 pyramid",

@@ -20,8 +20,8 @@ def normalize_images(images: Tensor, preprocessing: Preprocessing, *, scale: flo
         raise ConfigError(f"channel_order is {preprocessing.channel_order!r}; allowed: 'rgb', 'bgr'")
     if preprocessing.channel_order == "bgr":
         images = images.flip(-1)
-    mean = torch.tensor(preprocessing.mean, device=images.device) * 255
-    std = torch.tensor(preprocessing.std, device=images.device) * 255
+    mean = _numbers(preprocessing.mean, torch.float32, images.device) * 255
+    std = _numbers(preprocessing.std, torch.float32, images.device) * 255
     x = ((images.to(torch.float32) - mean) / std).permute(0, 3, 1, 2)  # a view: NHWC memory is channels_last
     factor = preprocessing.input_scale if scale is None else scale
     if factor != 1:
@@ -36,7 +36,14 @@ def denormalize_images(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     The inverse of `normalize_images`, except that sizes stay. Input of fewer than 32 bits gives float32.
     """
     wide = images if images.dtype == torch.float64 else images.float()
-    mean = torch.tensor(preprocessing.mean, dtype=wide.dtype, device=wide.device)[:, None, None] * 255
-    std = torch.tensor(preprocessing.std, dtype=wide.dtype, device=wide.device)[:, None, None] * 255
+    mean = _numbers(preprocessing.mean, wide.dtype, wide.device)[:, None, None] * 255
+    std = _numbers(preprocessing.std, wide.dtype, wide.device)[:, None, None] * 255
     x = (wide * std + mean).round().clamp(0, 255)
     return x.flip(1) if preprocessing.channel_order == "bgr" else x
+
+
+def _numbers(values: tuple[float, float, float], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Values (3,) on a device. A GPU writes them itself: a copy from the host cannot be part of a CUDA graph."""
+    if device.type == "cuda":
+        return torch.stack([torch.full((), value, dtype=dtype, device=device) for value in values])
+    return torch.tensor(values, dtype=dtype, device=device)

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from fastseg.data.dataset import SegDataset
 from fastseg.engine.boundary_score import BoundaryScore
-from fastseg.engine.evaluate import AHEAD, EvaluationStoppedError, evaluate, write_json
+from fastseg.engine.evaluate import EvaluationStoppedError, evaluate, write_json
 from fastseg.errors import ConfigError, DataError, FastsegError, LabelError, OutputError, UnknownNameError
 from fastseg.metrics import ConfusionMatrix
+from fastseg.pipeline import AHEAD
 from fastseg.predict import Predictor
 from fastseg.types import DatasetInfo, SegModel, SegOutput
 from workers import TwoProcesses

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -308,6 +309,14 @@ def test_every_published_score_names_split_and_source() -> None:
             assert score.split in ("val", "test"), name
             assert 50 < score.miou < 85, name
             assert score.source.startswith(("paper", "authors", "mmsegmentation", "PaddleSeg")), name
+
+
+def test_every_published_speed_names_size_and_source() -> None:
+    for name, paper in PAPERS.items():
+        if paper.speed is not None:
+            assert re.fullmatch(r"\d+x\d+", paper.speed.size), name
+            assert 10 < paper.speed.fps < 200, name
+            assert paper.speed.source.startswith(("paper", "authors", "PaddleSeg")), name
 
 
 def test_counts_and_tables_in_the_repository_are_up_to_date(counted: dict[str, ModelFacts]) -> None:

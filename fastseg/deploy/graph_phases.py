@@ -1,0 +1,147 @@
+"""In which order a network is computed by rows: passes over the image, and what is kept whole between them.
+
+An operation over the whole map, such as global pooling, can only be done when its input is complete. So the network is
+cut into phases: each first does its operations on whole maps, then goes once through the image from top to bottom.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import networkx
+
+from fastseg.deploy.graph_capture import Captured, Node
+from fastseg.deploy.graph_rows import Rule
+from fastseg.deploy.graph_rules import rule_for
+
+FEW_ROWS = 8  # a grid of pooled values is computed at once
+
+
+@dataclass
+class Phase:
+    """`whole` operations first, then `banded` ones by rows; `kept` of these are stored in full for later."""
+
+    whole: list[Node] = field(default_factory=list)
+    banded: list[Node] = field(default_factory=list)
+    kept: list[Node] = field(default_factory=list)
+
+
+@dataclass
+class Phases:
+    """`rules` has the banded operations. `last_use` says after which operation, or None for the end of the phase, a
+    value kept in full, or made by an operation on whole maps, is needed no more."""
+
+    phases: list[Phase]
+    rules: dict[Node, Rule]
+    image: Node
+    output: Node
+    last_use: dict[Node, tuple[int, Node | None]]
+
+
+def cut_into_phases(captured: Captured) -> Phases:
+    """Where every operation is done, so that little is kept between phases."""
+    image, output = captured.nodes[0], captured.output
+    rules = _rules(captured)
+    banded = {image, *rules}
+    phase_of = _earliest(captured.nodes, rules, banded)
+    done_before: set[Node] = set()
+    for boundary in range(1, max(phase_of.values()) + 1):
+        done_before = _cheapest_cut(captured, rules, phase_of, boundary, done_before)
+        for node in banded - done_before:
+            phase_of[node] = max(phase_of[node], boundary)
+    phases = [Phase() for _ in range(max(phase_of.values()) + 1)]
+    for node in captured.nodes:
+        if node in rules:
+            phases[phase_of[node]].banded.append(node)
+        elif node is not image:
+            phases[phase_of[node]].whole.append(node)
+    for phase in phases:  # the image can be read again whenever it is needed
+        if any(image in rules[node].by_rows for node in phase.banded):
+            phase.banded.insert(0, image)
+    if any(_reads_whole(user, image, rules) for user in image.users) and image not in phases[0].banded:
+        phases[0].banded.insert(0, image)
+    for phase, node in ((phases[phase_of[node]], node) for node in captured.nodes if node in banded):
+        if node is output or any(_reads_whole(user, node, rules) for user in node.users):
+            phase.kept.append(node)
+        elif node is not image and any(phase_of[user] > phase_of[node] for user in node.users):
+            phase.kept.append(node)
+    return Phases(phases, rules, image, output, _last_uses(captured, rules, phase_of))
+
+
+def _rules(captured: Captured) -> dict[Node, Rule]:
+    """Rules of the operations that are computed by rows: those that can be, unless it is a small matter."""
+    rules: dict[Node, Rule] = {}
+    whole: set[Node] = set()
+    for node in captured.nodes[1:]:
+        rule = rule_for(node)
+        small = rule is not None and node.shape[2] <= FEW_ROWS and all(each in whole for each in node.inputs)
+        if rule is None or (small and node is not captured.output):
+            whole.add(node)
+        else:
+            rules[node] = rule
+    if captured.output not in rules:
+        raise NotImplementedError("the network's last operation works on whole maps")
+    return rules
+
+
+def _reads_whole(user: Node, node: Node, rules: dict[Node, Rule]) -> bool:
+    return user not in rules or node not in rules[user].by_rows
+
+
+def _earliest(nodes: list[Node], rules: dict[Node, Rule], banded: set[Node]) -> dict[Node, int]:
+    """The first phase in which an operation could be done."""
+    phase_of: dict[Node, int] = {}
+    for node in nodes:
+        waits = (phase_of[each] + (each in banded and _reads_whole(node, each, rules)) for each in node.inputs)
+        phase_of[node] = max(waits, default=0)
+    return phase_of
+
+
+def _cheapest_cut(
+    captured: Captured, rules: dict[Node, Rule], phase_of: dict[Node, int], boundary: int, before: set[Node]
+) -> set[Node]:
+    """Banded operations to do before phase `boundary`, such that the fewest bytes are kept for it and later ones.
+
+    A minimum cut: what is done before is on the source's side, its value's bytes are the price when a user is not.
+    """
+    banded = {captured.nodes[0], *rules}
+    graph = networkx.DiGraph()
+    for node in captured.nodes:
+        if node in banded:
+            # the image is in the caller's memory
+            free = node is captured.nodes[0] and not any(_reads_whole(user, node, rules) for user in node.users)
+            graph.add_edge((node, "done"), (node, "all users done"), capacity=0 if free else node.bytes)
+            if node in before or node is captured.nodes[0]:
+                graph.add_edge("before", (node, "done"))
+            if phase_of[node] >= boundary:
+                graph.add_edge((node, "done"), "later")
+        for each in (each for each in node.inputs if each in banded):
+            if node in banded:
+                graph.add_edge((each, "all users done"), (node, "done"))
+                graph.add_edge((node, "done"), (each, "done"))
+            elif phase_of[node] <= boundary:
+                graph.add_edge("before", (each, "done"))
+            else:
+                graph.add_edge((each, "all users done"), "later")
+    _, (early, _) = networkx.minimum_cut(graph, "before", "later")
+    return {node for node in banded if (node, "done") in early}
+
+
+def _last_uses(
+    captured: Captured, rules: dict[Node, Rule], phase_of: dict[Node, int]
+) -> dict[Node, tuple[int, Node | None]]:
+    order = {node: index for index, node in enumerate(captured.nodes)}
+    end = len(order)
+    last: dict[Node, tuple[int, int]] = {}
+    for node in reversed(captured.nodes):
+        uses = [(phase_of[user], end if user in rules else order[user]) for user in node.users]
+        # what a view shows stays alive with the view
+        uses += [last[user] for user in node.users if user not in rules and is_view(user)]
+        last[node] = max(uses, default=(phase_of[node], end))
+    names = {**dict(enumerate(captured.nodes)), end: None}
+    return {node: (phase, names[index]) for node, (phase, index) in last.items()}
+
+
+def is_view(node: Node) -> bool:
+    """Whether the result shows the memory of an argument."""
+    return any(each.alias_info is not None for each in node.function._schema.returns)

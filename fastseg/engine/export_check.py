@@ -1,0 +1,213 @@
+"""Whether an exported file does what its network does: both are run, at five sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastseg.data.road_scenes import render_scene
+from fastseg.engine.quiet import quietly
+from fastseg.errors import FastsegError
+from fastseg.export_info import ExportInfo
+from fastseg.exported import format_of, onnx_session, open_exported, openvino_settings
+from fastseg.layers.resize import resize
+from fastseg.ops import normalize_images
+from fastseg.types import SegModel
+
+# batch, height, width; sides below the file's smallest one are raised to it
+SIZES = ((1, 1, 1), (1, 97, 129), (2, 65, 194), (1, 160, 192), (1, 241, 321))
+# precision -> share of all pixels that must have the network's label, and how far a logit may be off, as a share of the
+# largest one: float32 sums in another order, after up to a hundred layers; float16 has 11 bits
+LIMITS = {"fp32": (0.9999, 1e-3), "fp16": (0.99, 3e-2)}
+ROUNDING = 1e-5  # of interpolation in float32, likewise
+
+WithLogits = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class SizeCheck:
+    """One size: pixels, those with another label, largest difference of a logit, and the largest logit.
+
+    `beyond_ties` counts pixels whose labels' scores are farther apart than rounding explains.
+    """
+
+    batch: int
+    height: int
+    width: int
+    pixels: int = 0
+    different: int = 0
+    beyond_ties: int = 0
+    logit_difference: float = 0.0
+    largest_logit: float = 0.0
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Check:
+    """How a file compares with its network at every size."""
+
+    sizes: tuple[SizeCheck, ...]
+    precision: str
+
+    @property
+    def agreement(self) -> float:
+        """Share of all pixels with the same label."""
+        pixels = sum(size.pixels for size in self.sizes)
+        return 1 - sum(size.different for size in self.sizes) / pixels if pixels else 0.0
+
+    @property
+    def logit_difference(self) -> float:
+        return max(size.logit_difference for size in self.sizes)
+
+    @property
+    def largest_logit(self) -> float:
+        return max(size.largest_logit for size in self.sizes)
+
+    @property
+    def passed(self) -> bool:
+        return not self.verdict
+
+    @property
+    def fails_at_smallest(self) -> bool:
+        """Whether the smallest size is one that fails: larger ones may do."""
+        return _fault(self.sizes[0], self.precision) != ""
+
+    @property
+    def verdict(self) -> str:
+        """What is wrong, or nothing."""
+        faults = [fault for size in self.sizes if (fault := _fault(size, self.precision))]
+        share, _ = LIMITS[self.precision]
+        if not faults and self.agreement < share:
+            faults = [f"{100 * self.agreement:.3f} % of the labels agree, {100 * share:g} % must"]
+        return "; ".join(faults)
+
+    def table(self) -> str:
+        """A line per size, for people."""
+        lines = ["   size (batch x height x width)   labels equal   max |d logit|   largest |logit|"]
+        for size in self.sizes:
+            shape = f"{size.batch} x {size.height} x {size.width}"
+            if size.failure:
+                lines.append(f"   {shape:<29}   fails: {size.failure}")
+                continue
+            share = f"{100 * (1 - size.different / size.pixels):.3f} %"
+            lines.append(f"   {shape:<29}   {share:>12}   {size.logit_difference:13.2g}   {size.largest_logit:15.3g}")
+        return "\n".join(lines)
+
+
+def check_file(path: Path, model: SegModel, info: ExportInfo) -> Check:
+    """Compare the written file `path` with `model`, a network in eval mode and float32 on the CPU, on drawn streets."""
+    checks = []
+    labels_of = logits_of = None
+    for index, (batch, *sides) in enumerate(SIZES):
+        height, width = (max(side, info.minimum_side) for side in sides)
+        images = np.stack([render_scene(10 * index + each, height, width)[0] for each in range(batch)])
+        try:
+            with quietly():
+                if labels_of is None or logits_of is None:
+                    labels_of, logits_of = open_exported(path).labels, open_logits(path)
+                found, logits = labels_of(images), logits_of(images)
+        except FastsegError as error:
+            checks.append(SizeCheck(batch, height, width, failure=str(error)))
+        except Exception as error:  # engines have no common exception
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            checks.append(SizeCheck(batch, height, width, failure=reason))
+        else:
+            checks.append(compare(model, images, found, torch.from_numpy(logits)))
+    return Check(tuple(checks), info.precision)
+
+
+@torch.no_grad()
+def compare(model: SegModel, images: np.ndarray, labels: np.ndarray, logits: Tensor) -> SizeCheck:
+    """Labels uint8 (N,H,W) and logits (N,K,h,w) of a file beside those of `model`, for uint8 images (N,H,W,3)."""
+    batch, height, width = images.shape[:3]
+    expected = model(normalize_images(torch.from_numpy(images), model.preprocessing)).logits
+    if labels.shape != images.shape[:3] or logits.shape != expected.shape:
+        shapes = f"labels {labels.shape} and logits {tuple(logits.shape)}"
+        return SizeCheck(batch, height, width, failure=f"{shapes} for logits of {tuple(expected.shape)}")
+    difference, largest = (logits - expected).abs().max().item(), expected.abs().max().item()
+    scores = resize(expected, (height, width), align_corners=model.align_corners)
+    right, found = scores.argmax(1, keepdim=True), torch.from_numpy(labels)[:, None].long()
+    # a label of no class is far off every score; two scores that are each off by `difference` may change places
+    known = found.clamp(max=scores.shape[1] - 1)
+    lost = scores.gather(1, right) - scores.gather(1, known)
+    beyond = (found != known) | (lost > 2 * difference + ROUNDING * largest)
+    return SizeCheck(
+        batch,
+        height,
+        width,
+        pixels=found.numel(),
+        different=int((found != right).sum()),
+        beyond_ties=int(beyond.sum()),
+        logit_difference=difference,
+        largest_logit=largest,
+    )
+
+
+def _fault(size: SizeCheck, precision: str) -> str:
+    place = f"at {size.batch} x {size.height} x {size.width}"
+    if size.failure:
+        return f"{place}: {size.failure}"
+    limit = LIMITS[precision][1] * size.largest_logit
+    if not size.logit_difference <= limit:  # NaN is no agreement either
+        return f"{place}: a logit is off by {size.logit_difference:.3g}, allowed are {limit:.3g}"
+    if size.beyond_ties:
+        return f"{place}: {size.beyond_ties} labels differ where the network's scores are no tie"
+    return ""
+
+
+def open_logits(path: Path) -> WithLogits:
+    """A function from images uint8 (N,H,W,3) to the logits (N,K,h,w) inside the file, which it does not hand out."""
+    return {"onnx": _onnx_logits, "openvino": _openvino_logits, "torch": _torch_logits}[format_of(path)](path)
+
+
+def _onnx_logits(path: Path) -> WithLogits:
+    import onnx
+
+    model = onnx.load(str(path))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, None))
+    session = onnx_session(model.SerializeToString())
+    return lambda images: session.run(["logits"], {"images": images})[0]
+
+
+def _openvino_logits(path: Path) -> WithLogits:
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(path)
+    model.add_outputs("logits")
+    request = core.compile_model(model, "CPU", openvino_settings(None)).create_infer_request()
+
+    def run(images: np.ndarray) -> np.ndarray:
+        request.infer([images])
+        return np.array(request.get_tensor("logits").data)
+
+    return run
+
+
+def _torch_logits(path: Path) -> WithLogits:
+    module = torch.export.load(path).module(check_guards=False)
+    upsampling = [node for node in module.graph.nodes if "upsample_bilinear2d" in str(node.target)]
+    wanted = upsampling[-1].args[0]  # the last one brings the logits to the image's size
+
+    class Watching(torch.fx.Interpreter):
+        logits: Tensor
+
+        def run_node(self, n: torch.fx.Node) -> Any:
+            result = super().run_node(n)
+            if n is wanted:
+                self.logits = result
+            return result
+
+    def run(images: np.ndarray) -> np.ndarray:
+        watching = Watching(module)
+        with torch.no_grad():
+            watching.run(torch.from_numpy(images))
+        return watching.logits.numpy()
+
+    return run

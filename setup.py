@@ -10,7 +10,7 @@ setup(
         Extension(
             "fastseg._native",
             sorted(str(path) for path in Path("fastseg/csrc").glob("*.c")),
-            depends=["fastseg/csrc/fastseg.h"],
+            depends=sorted(str(path) for path in Path("fastseg/csrc").glob("*.h")),
             extra_compile_args=["-O3", "-std=c11", "-fopenmp", "-fno-math-errno"],
             optional=True,
         )

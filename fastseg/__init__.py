@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING
 from fastseg.version import __version__
 
 if TYPE_CHECKING:
+    from fastseg.memory import tune_cpu
     from fastseg.predict import Predictor
     from fastseg.weights import create_model, list_models, load_model
 
-__all__ = ["Predictor", "__version__", "create_model", "list_models", "load_model"]
+__all__ = ["Predictor", "__version__", "create_model", "list_models", "load_model", "tune_cpu"]
 
 _HOMES = {
     "Predictor": "fastseg.predict",
     "create_model": "fastseg.weights",
     "list_models": "fastseg.weights",
     "load_model": "fastseg.weights",
+    "tune_cpu": "fastseg.memory",
 }
 
 

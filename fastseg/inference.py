@@ -15,6 +15,7 @@ from fastseg.deploy.model import PRECISIONS
 from fastseg.edges import edge_model
 from fastseg.errors import CheckpointError, ConfigError, DataError
 from fastseg.exported import ExportedModel
+from fastseg.memory_budget import MemoryBudget
 from fastseg.ops import upsample_argmax
 from fastseg.types import SegModel
 from fastseg.views import mean_edges, mean_labels, views
@@ -58,7 +59,8 @@ class NetworkInference:
     (`weight.data[0] = 1`, or through NumPy) asks for a new predictor. With `compiled` the network goes through
     torch.compile: for the first size, then for what has changed since (height, width or batch) as a variable, so that
     a handful of compilations serves every size. With `cuda_graphs`, images of a shape that comes again on a GPU are
-    played from a CUDA graph, one view each.
+    played from a CUDA graph, one view each. With `max_bytes`, images that would take more memory are computed in
+    bands of rows, exactly (see `MemoryBudget`), one view each, uncompiled.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class NetworkInference:
         scales: Sequence[float] = (1.0,),
         flip: bool = False,
         cuda_graphs: bool = True,
+        max_bytes: int | None = None,
     ) -> None:
         self.model = model
         self.device = device
@@ -79,8 +82,10 @@ class NetworkInference:
         self.scales = tuple(scales)
         self.flip = flip
         self.cuda_graphs = cuda_graphs
+        self.max_bytes = max_bytes
         self._deployed: DeployedModel | None = None
         self._whole: Callable[[Tensor], Tensor]  # uint8 images -> logits, of the deployed network
+        self._budget: MemoryBudget | None = None
         self._versions: Versions = ()
 
     @property
@@ -90,6 +95,8 @@ class NetworkInference:
         if self._deployed is None or versions != self._versions:
             with torch.inference_mode(False), torch.no_grad():  # its weights serve in every mode
                 self._deployed, self._versions = self.model.deploy(precision=self.precision), versions
+            if self.max_bytes is not None:
+                self._budget = MemoryBudget(self._deployed, self.max_bytes, self.device)
             if self.compiled:
                 self._deployed.network.compile(options={"freezing": True})
             self._whole = self._deployed
@@ -132,7 +139,8 @@ class NetworkInference:
             logits_of_views = self._views_logits(deployed, images, name)
             labels, shares = mean_labels(logits_of_views, size, align_corners=deployed.align_corners)
             return labels, shares if confidence else None
-        logits = self._checked(self._whole, images, name)
+        network = self._whole if self._budget is None else self._budget.network(images, self._whole)
+        logits = self._checked(network, images, name)
         if confidence:
             return upsample_argmax(logits, size, align_corners=deployed.align_corners, confidence=True)
         return upsample_argmax(logits, size, align_corners=deployed.align_corners), None

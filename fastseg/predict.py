@@ -20,6 +20,7 @@ from fastseg.errors import ConfigError, printable, suggest
 from fastseg.export_info import numbered_classes
 from fastseg.exported import ExportedModel, is_exported, open_exported
 from fastseg.inference import FileInference, NetworkInference
+from fastseg.memory_budget import parse_bytes
 from fastseg.output import Prediction, distinct_palette
 from fastseg.types import DatasetInfo, SegModel
 from fastseg.weights import load_model
@@ -32,13 +33,15 @@ class Predictor:
     """A network together with all it takes to turn any image into a label map of the same height and width.
 
     `model` is a SegModel, or what `fastseg.load_model` resolves with `weights` and `weights_format`: a model's name, a
-    weights file, a checkpoint or a run folder; or a file that `fastseg export` wrote, which takes `device` and `threads`
-    and has its other choices built in. `device` is CUDA when there is one, unless given. `scales` and `flip`
+    weights file, a checkpoint or a run folder; or a file that `fastseg export` wrote, which takes `device` and
+    `threads` and has its other choices built in. `device` is CUDA when there is one, unless given. `scales` and `flip`
     average class probabilities over resized and mirrored copies: better labels for more time. `precision` is 'fp32',
     'bf16' or 'fp16'. `compile` sends the network through torch.compile, which takes its time at the first image of each
     of the first sizes and needs a C++ compiler on CPU. `threads` is how many CPU threads PyTorch uses from now on, for
-    the whole process. `cuda_graphs` starts the work of an image size that comes again by one call, on a GPU. A SegModel
-    that is trained further is followed (see `NetworkInference`).
+    the whole process. `cuda_graphs` starts the work of an image size that comes again by one call, on a GPU. `max_mem`
+    ('2GB', '500MB' or bytes) is how much memory the network may take for an image, besides its weights: larger ones are
+    computed in bands of rows, with the labels of the whole image. A SegModel that is trained further is followed (see
+    `NetworkInference`).
     Raises ConfigError for an argument outside its range, and what `load_model` raises.
     """
 
@@ -55,11 +58,15 @@ class Predictor:
         compile: bool = False,
         threads: int | None = None,
         cuda_graphs: bool = True,
+        max_mem: str | int | None = None,
     ) -> None:
         if not scales or not all(math.isfinite(scale) and scale > 0 for scale in scales):
             raise ConfigError(f"scales is {tuple(scales)}; give one or more factors above 0, such as 0.75 1 1.25")
         if precision not in PRECISIONS:
             raise ConfigError(f"unknown precision {precision!r}; {suggest(precision, PRECISIONS)}")
+        max_bytes = None if max_mem is None else parse_bytes(max_mem)
+        if max_mem is not None and (tuple(scales) != (1.0,) or flip):
+            raise ConfigError("max_mem holds for one look at an image; leave scales and flip out, or max_mem")
         self.scales = tuple(scales)
         self.flip = flip
         self.precision = precision
@@ -77,6 +84,7 @@ class Predictor:
                 "flip": flip,
                 "precision": precision != "fp32",
                 "compile": compile,
+                "max_mem": max_mem is not None,
             }
             _refuse_for_files(model, [option for option, given in networks_only.items() if given])
             self.model = open_exported(model, threads=threads, device=None if device is None else str(device))
@@ -94,6 +102,7 @@ class Predictor:
                 scales=self.scales,
                 flip=flip,
                 cuda_graphs=cuda_graphs,
+                max_bytes=max_bytes,
             )
         self.preprocessing = self.model.preprocessing
         self.dataset = _classes(self.model)

@@ -141,7 +141,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def check_measuring_arguments(args: argparse.Namespace) -> None:
-    """Raises ConfigError for values of `add_measuring_arguments` outside their range, and a device that is not there."""
+    """Raises ConfigError for values of `add_measuring_arguments` out of range, and a device that is not there."""
     if args.threads is not None and not 1 <= args.threads <= 4096:
         raise ConfigError(f"--threads is {args.threads}; give 1 or more")
     if not 0 < args.seconds <= 3600:

@@ -24,16 +24,7 @@ def add_predictor_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME|FILE",
         help=f"a name from `fastseg models`, or a file that `fastseg export` wrote (default: {DEFAULT_MODEL})",
     )
-    parser.add_argument(
-        "--weights",
-        metavar="NAME|PATH",
-        help="published weights by name, or a weights file, checkpoint or run folder (default: the model's own)",
-    )
-    parser.add_argument(
-        "--weights-format",
-        metavar="NAME",
-        help="whose file --weights is: fastseg (default), or espnet: a .pth file of ESPNet's authors",
-    )
+    add_weights_arguments(parser)
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
     parser.add_argument(
         "--precision",
@@ -47,6 +38,12 @@ def add_predictor_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="torch.compile: up to a minute at each of the first sizes, then faster; needs a C++ compiler on CPU",
     )
+    parser.add_argument(
+        "--max-mem",
+        metavar="SIZE",
+        help="let the network take at most 500MB, 2GB ... for an image: larger ones are computed in bands of rows, "
+        "with the same labels",
+    )
     parser.add_argument("--threads", metavar="N", type=int, help="CPU threads (default: PyTorch's choice)")
     parser.add_argument(
         "--scales",
@@ -59,20 +56,29 @@ def add_predictor_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--flip", action="store_true", help="look at the mirrored image, too, and average")
 
 
+def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which weights the network has."""
+    parser.add_argument(
+        "--weights",
+        metavar="NAME|PATH",
+        help="published weights by name, or a weights file, checkpoint or run folder (default: the model's own)",
+    )
+    parser.add_argument(
+        "--weights-format",
+        metavar="NAME",
+        help="whose file --weights is: fastseg (default), or espnet: a .pth file of ESPNet's authors",
+    )
+
+
 def build_predictor(args: argparse.Namespace) -> Predictor:
     """The predictor that the options of `add_predictor_arguments` describe."""
+    from fastseg.memory import tune_cpu
     from fastseg.predict import Predictor
-    from fastseg.weights import names_a_file, published_weights
 
-    model, weights = args.model, args.weights
-    published = {info.name for info in published_weights() if info.model == DEFAULT_MODEL}
-    is_file = weights is not None and weights not in published and names_a_file(weights)
-    if args.weights_format is not None and weights is None:
-        raise ConfigError(f"--weights-format {args.weights_format} describes a file; name that file with --weights")
-    if model is None and weights is not None and (is_file or args.weights_format is not None):
-        model, weights = Path(weights), None  # the file says which network it is for
+    tune_cpu()
+    model, weights = resolve_model(args)
     return Predictor(
-        model or DEFAULT_MODEL,
+        model,
         weights=weights,
         weights_format=args.weights_format,
         device=args.device,
@@ -81,7 +87,22 @@ def build_predictor(args: argparse.Namespace) -> Predictor:
         precision=args.precision,
         compile=args.compile,
         threads=args.threads,
+        max_mem=args.max_mem,
     )
+
+
+def resolve_model(args: argparse.Namespace) -> tuple[str | Path, str | None]:
+    """Network and weights that `--model`, `--weights` and `--weights-format` name, as `load_model` takes them."""
+    from fastseg.weights import names_a_file, published_weights
+
+    model, weights = args.model, args.weights
+    published = {info.name for info in published_weights() if info.model == DEFAULT_MODEL}
+    is_file = weights is not None and weights not in published and names_a_file(weights)
+    if args.weights_format is not None and weights is None:
+        raise ConfigError(f"--weights-format {args.weights_format} describes a file; name that file with --weights")
+    if model is None and weights is not None and (is_file or args.weights_format is not None):
+        return Path(weights), None  # the file says which network it is for
+    return model or DEFAULT_MODEL, weights
 
 
 def require_config_first(config: str) -> None:

@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         args.device = procs.device
         predictor = build_predictor(args)
         info = predictor.model.weights_info
-        name, dataset = _dataset(args, None if info is None else info.dataset.name)
+        name, dataset = find_dataset(args, args.split, None if info is None else info.dataset.name)
         with progress_bar("image") as progress:
             scores = evaluate(
                 predictor,
@@ -112,8 +112,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _dataset(args: argparse.Namespace, trained_on: str | None) -> tuple[str, SegDataset]:
-    """The data set that the options name, or else the one that the weights were trained on, and what it is called."""
+def find_dataset(args: argparse.Namespace, split: str, trained_on: str | None) -> tuple[str, SegDataset]:
+    """The data set that `--data`, `--root` and `--data-args` name, or else the one that the weights were trained on,
+    and what it is called."""
     from fastseg.cli.common import parse_pairs
     from fastseg.config import DataConfig, load_config
     from fastseg.data import DATASETS, build_dataset
@@ -127,7 +128,7 @@ def _dataset(args: argparse.Namespace, trained_on: str | None) -> tuple[str, Seg
     if name.endswith((".yaml", ".yml")):
         data = load_config(name).data
     arguments = {**data.args, **parse_pairs(args.data_args, "--data-args")}
-    return name, build_dataset(data.name, args.split, root=args.root or data.root, args=arguments)
+    return name, build_dataset(data.name, split, root=args.root or data.root, args=arguments)
 
 
 def _pixels(text: str) -> float:

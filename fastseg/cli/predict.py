@@ -11,6 +11,7 @@ EXAMPLES = """\
   fastseg predict street.jpg --weights runs/camvid_fast_scnn --overwrite
   fastseg predict street.jpg --weights espnet_p_2_q_8.pth --weights-format espnet
   fastseg predict street.jpg --weights runs/camvid_gscnn_r50 --edges
+  fastseg predict satellite.tif --max-mem 500MB --max-pixels 1000000000
   fastseg predict photos/ --precision bf16 --batch 8 --confidence
   fastseg predict street.jpg --model fast_scnn.onnx --threads 4"""
 

@@ -28,11 +28,15 @@ class Phase:
 
 @dataclass
 class Phases:
-    """`rules` has the banded operations. `last_use` says after which operation, or None for the end of the phase, a
-    value kept in full, or made by an operation on whole maps, is needed no more."""
+    """`rules` are those of banded operations, `small_rules` of operations on few rows, which are done at once.
+
+    `last_use` says in which phase, and there after which operation or, if None, at its end, a value that is kept in
+    full or was made by an operation on whole maps is needed no more.
+    """
 
     phases: list[Phase]
     rules: dict[Node, Rule]
+    small_rules: dict[Node, Rule]
     image: Node
     output: Node
     last_use: dict[Node, tuple[int, Node | None]]
@@ -41,7 +45,7 @@ class Phases:
 def cut_into_phases(captured: Captured) -> Phases:
     """Where every operation is done, so that little is kept between phases."""
     image, output = captured.nodes[0], captured.output
-    rules = _rules(captured)
+    rules, small_rules = _rules(captured)
     banded = {image, *rules}
     phase_of = _earliest(captured.nodes, rules, banded)
     done_before: set[Node] = set()
@@ -65,23 +69,22 @@ def cut_into_phases(captured: Captured) -> Phases:
             phase.kept.append(node)
         elif node is not image and any(phase_of[user] > phase_of[node] for user in node.users):
             phase.kept.append(node)
-    return Phases(phases, rules, image, output, _last_uses(captured, rules, phase_of))
+    return Phases(phases, rules, small_rules, image, output, _last_uses(captured, rules, phase_of))
 
 
-def _rules(captured: Captured) -> dict[Node, Rule]:
-    """Rules of the operations that are computed by rows: those that can be, unless it is a small matter."""
+def _rules(captured: Captured) -> tuple[dict[Node, Rule], dict[Node, Rule]]:
+    """Rules of the operations that are computed by rows, and of those that could be and are a small matter."""
     rules: dict[Node, Rule] = {}
+    small_rules: dict[Node, Rule] = {}
     whole: set[Node] = set()
     for node in captured.nodes[1:]:
         rule = rule_for(node)
-        small = rule is not None and node.shape[2] <= FEW_ROWS and all(each in whole for each in node.inputs)
-        if rule is None or (small and node is not captured.output):
+        small = all(each in whole for each in node.inputs) and node.shape[2:3] <= (FEW_ROWS,)
+        if rule is None or small:
             whole.add(node)
-        else:
-            rules[node] = rule
-    if captured.output not in rules:
-        raise NotImplementedError("the network's last operation works on whole maps")
-    return rules
+        if rule is not None:
+            (small_rules if small else rules)[node] = rule
+    return rules, small_rules
 
 
 def _reads_whole(user: Node, node: Node, rules: dict[Node, Rule]) -> bool:

@@ -91,6 +91,33 @@ class Window(Rule):
         return start, start + (last - first - 1) * self.stride + self.reach
 
 
+class Transposed(Rule):
+    """A transposed convolution: rows `stride` apart, on which each row of the map sheds `size` rows, are summed.
+
+    `apply` gives all rows that a band sheds on, without cropping.
+    """
+
+    def __init__(
+        self, node: Node, apply: Callable[[Tensor], Tensor], *, size: int, stride: int, padding: int, dilation: int
+    ) -> None:
+        super().__init__(node, [node.args[0]])
+        self.apply = apply
+        self.stride, self.padding, self.reach = stride, padding, dilation * (size - 1) + 1
+
+    def needs(self, first: int, last: int) -> tuple[int, int]:
+        begin = -(-(first + self.padding - self.reach + 1) // self.stride)
+        begin = min(max(0, begin), self.rows - 1)
+        return begin, max(begin + 1, min(self.rows, (last - 1 + self.padding) // self.stride + 1))
+
+    def workspace(self, first: int, last: int) -> int:
+        return (last - first + 2 * self.reach) * row_bytes(self.node)
+
+    def run(self, value_of: Callable[[Node], Tensor], first: int, last: int) -> Tensor:
+        shed = self.apply(value_of(self.by_rows[0]))
+        start = first + self.padding - self.needs(first, last)[0] * self.stride
+        return shed[:, :, start : start + last - first]
+
+
 class Slice(Rule):
     """Every `step`-th row from `start` on."""
 

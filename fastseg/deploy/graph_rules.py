@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fastseg.deploy.conv import InferenceConv2d
 from fastseg.deploy.graph_capture import Node, aten, nodes_in
-from fastseg.deploy.graph_rows import Padding, Pointwise, Resampled, Rule, Slice, Window
+from fastseg.deploy.graph_rows import Padding, Pointwise, Resampled, Rule, Slice, Transposed, Window
 
 Arguments = dict[str, Any]
 
@@ -66,6 +66,11 @@ def _over_other_dimensions(node: Node, given: Arguments) -> Rule | None:
     return None if over_rows else Pointwise(node, [node.args[0]])
 
 
+def _roll(node: Node, given: Arguments) -> Rule | None:
+    around = not given["dims"] or any(each % 4 == 2 for each in given["dims"])
+    return None if around else Pointwise(node, [node.args[0]])
+
+
 def _slice(node: Node, given: Arguments) -> Rule:
     if given["dim"] % 4 != 2:
         return Pointwise(node, [node.args[0]])
@@ -96,8 +101,10 @@ def _resizing(mode: str) -> Callable[[Node, Arguments], Rule | None]:
 def _convolution(node: Node, given: Arguments) -> Rule | None:
     """As the deployed network computes it; rows are padded by the rule."""
     weight, bias, padding = given["weight"], given["bias"], given["padding"]
-    if given["transposed"] or not isinstance(weight, Tensor) or isinstance(bias, Node):
+    if not isinstance(weight, Tensor) or isinstance(bias, Node):
         return None
+    if given["transposed"]:
+        return _transposed(node, given)
     with torch.device("meta"):
         conv = InferenceConv2d(
             weight.shape[1] * given["groups"],
@@ -114,6 +121,28 @@ def _convolution(node: Node, given: Arguments) -> Rule | None:
     conv.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
     size, stride, dilation = weight.shape[2], given["stride"][0], given["dilation"][0]
     return Window(node, conv, size=size, stride=stride, padding=padding[0], dilation=dilation)
+
+
+def _transposed(node: Node, given: Arguments) -> Rule | None:
+    padding, extra = given["padding"], given["output_padding"]
+    if extra[0] > 0:
+        return None
+
+    def apply(x: Tensor) -> Tensor:
+        y = F.conv_transpose2d(
+            x,
+            given["weight"],
+            given["bias"],
+            given["stride"],
+            (0, padding[-1]),
+            (0, extra[-1]),
+            given["groups"],
+            given["dilation"],
+        )
+        return y.relu_() if node.relu else y
+
+    size, stride, dilation = given["weight"].shape[2], given["stride"][0], given["dilation"][0]
+    return Transposed(node, apply, size=size, stride=stride, padding=padding[0], dilation=dilation)
 
 
 def _max_pool(node: Node, given: Arguments) -> Rule:
@@ -165,6 +194,7 @@ RULES: dict[Any, Callable[[Node, Arguments], Rule | None]] = {
     aten.cat.default: _concatenation,
     aten._softmax.default: _over_other_dimensions,
     aten.amax.default: _over_other_dimensions,
+    aten.roll.default: _roll,
     aten.slice.Tensor: _slice,
     aten.constant_pad_nd.default: _constant_padding,
     aten.replication_pad2d.default: _replicated_padding,

@@ -10,6 +10,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from fastseg.deploy.fold import fold_norms, fuse_activations, replace
 from fastseg.deploy.precision import narrowed
+from fastseg.deploy.separable import fuse_separable
 from fastseg.errors import ConfigError, suggest
 from fastseg.ops import normalize_images, upsample_argmax
 from fastseg.types import Preprocessing, SegModel, WeightsInfo
@@ -55,7 +56,7 @@ class DeployedModel(nn.Module):
         `scale` is the factor from image to input, `preprocessing.input_scale` unless given. The result has
         `input_dtype`, float32 under autocast.
         """
-        return normalize_images(images, self.preprocessing, scale=scale).to(self.input_dtype or torch.float32)
+        return normalize_images(images, self.preprocessing, scale=scale, dtype=self.input_dtype or torch.float32)
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Normalised input (N,3,H',W') -> float32 logits (N,K,h,w) at the network's stride."""
@@ -91,5 +92,6 @@ def deploy(model: SegModel, *, precision: str = "fp32") -> DeployedModel:
     input_dtype: torch.dtype | None = next((p.dtype for p in network.parameters()), dtype)
     if dtype != torch.float32:
         network, input_dtype = narrowed(network, dtype) or (network, None)
+    fuse_separable(network)
     # last, since it also makes convolutions forget what was laid out for the small images that networks were tried with
     return DeployedModel(network.to(memory_format=torch.channels_last), precision, input_dtype)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastseg.engine.bench import ModelBench
+from fastseg.engine.bench_job import Job
 from fastseg.engine.bench_stages import PLAIN, RUNTIMES, STAGES
 from fastseg.engine.timing import quantile
 
@@ -15,6 +16,7 @@ Rows = Sequence[Mapping[str, Any]]
 STAGE_COLUMNS = [f"{stage} ms" for stage in STAGES]
 TIME_COLUMNS = ["variant", *STAGE_COLUMNS, "total ms", "total p95 ms", "images/s", "x floor", "peak MB"]
 RATIO_COLUMNS = [f"vs {other}" for other in (*PLAIN, *RUNTIMES)]
+OWN_COLUMNS = ["own process ms", *(f"own {name}" for name in RATIO_COLUMNS)]
 LEAVES_OUT = "image in memory to labels in memory; decoding is not in the totals"
 EXPLANATION = (
     f"total: {LEAVES_OUT}. Stages are medians of a second pass where the whole has fused them. "
@@ -40,7 +42,7 @@ def text_table(results: Sequence[ModelBench], facts: Mapping[str, str]) -> str:
 def markdown(results: Sequence[ModelBench], facts: Mapping[str, str], command: str) -> str:
     """A document: how it was measured, then one table with a row for every variant of every network."""
     job = results[0].job
-    columns = ["model", "gmacs", *TIME_COLUMNS, *RATIO_COLUMNS, "own vs plain argmax", "own vs plain max"]
+    columns = ["model", "gmacs", *TIME_COLUMNS, *RATIO_COLUMNS, *OWN_COLUMNS]
     rows = [row for result in results for row in result.rows()]
     used = [
         name for name in [*columns, "labels equal %", "error"] if any(row.get(name) not in (None, "") for row in rows)
@@ -50,7 +52,7 @@ def markdown(results: Sequence[ModelBench], facts: Mapping[str, str], command: s
         lines.append(f"| {' | '.join(_cell(row, name).replace('|', '/') for name in used)} |")
     rates = {kind: rate for result in results for kind, rate in result.together.rates.items()}
     intro = [
-        f"# Speed at {job.height}x{job.width}, {_where(results)}",
+        f"# Speed at {job.height}x{job.width}, {where(job)}",
         f"`{command}`:\n{facts['hardware']}; {facts['versions']}; {facts['date']}, commit `{facts['commit']}`; "
         f"allocator {'tuned' if job.tune else 'as the system has it'}. "
         f"Convolution rate: {_rates(rates)}.",
@@ -74,14 +76,13 @@ def csv_text(results: Sequence[ModelBench], facts: Mapping[str, str]) -> str:
 
 
 def aligned(columns: Sequence[str], rows: Rows) -> list[str]:
-    """Lines of a table: the first column to the left, numbers to the right."""
-    cells = [list(columns), *([_cell(row, name) for name in columns] for row in rows)]
-    widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
+    """Lines of a table: text to the left, numbers to the right."""
+    lines = [list(columns), *([_cell(row, name) for name in columns] for row in rows)]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
+    text = [any(isinstance(row.get(name), str) for row in rows) for name in columns]
     return [
-        "  ".join(
-            c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in cells
+        "  ".join(c.ljust(w) if left else c.rjust(w) for c, w, left in zip(line, widths, text, strict=True)).rstrip()
+        for line in lines
     ]
 
 
@@ -89,7 +90,7 @@ def _model_text(result: ModelBench) -> list[str]:
     job, found = result.job, result.together
     lines = [
         f"{job.model}, {f'weights {job.weights}' if job.weights else 'random weights'}, {job.height}x{job.width}, "
-        f"{_where([result])}"
+        f"{where(job)}"
     ]
     if found.error:
         return [*lines, f"not measured: {found.error}"]
@@ -104,20 +105,21 @@ def _model_text(result: ModelBench) -> list[str]:
     rows = result.rows()
     good = [row for row in rows if not row["error"]]
     lines += aligned([name for name in TIME_COLUMNS if _used(name, good)], good)
-    ratios = [name for name in [*RATIO_COLUMNS, *(f"own {name}" for name in RATIO_COLUMNS)] if _used(name, good)]
-    ratios += [name for name in ("own process ms", "labels equal %") if _used(name, good)]
+    ratios = [name for name in [*RATIO_COLUMNS, "labels equal %"] if _used(name, good)]
     if ratios:
-        lines += ["", "times as fast, in one process (vs) and each in its own (own vs):"]
-        lines += aligned(["variant", *ratios], good)
+        lines += ["", "times as fast, taking turns in one process:", *aligned(["variant", *ratios], good)]
+    own = [name for name in OWN_COLUMNS if _used(name, good)]
+    if own:
+        lines += ["", "each in its own process, the plain path untuned:", *aligned(["variant", *own], good)]
     lines += [f"{row['variant']}: {row['error']}" for row in rows if row["error"]]
     lines += [times.note for times in found.variants.values() if times.note and not times.error]
     lines += [f"{name} in its own process: {alone.error}" for name, alone in result.apart.items() if alone.error]
     return lines
 
 
-def _where(results: Sequence[ModelBench]) -> str:
-    job = results[0].job
-    return f"{job.threads} threads" if job.device == "cpu" else job.device
+def where(job: Job) -> str:
+    """'2 threads', or the device that is not the CPU."""
+    return f"{job.threads} thread{'s' * (job.threads != 1)}" if job.device == "cpu" else job.device
 
 
 def _rates(rates: Mapping[str, float]) -> str:

@@ -38,6 +38,14 @@ MINIMUM_SIDES = (1, 2, 33, 65, 129)  # smallest images that a file may take, in 
 Save = Callable[[Path, ExportInfo], None]
 
 
+class ExportCheckError(FastsegError):
+    """A file that does not do what its network does; `check` says where."""
+
+    def __init__(self, message: str, check: Check) -> None:
+        super().__init__(message)
+        self.check = check
+
+
 @dataclass(frozen=True)
 class Export:
     """A file that was written, what it says of itself, and how it compares with the network."""
@@ -81,8 +89,8 @@ def export_model(model: SegModel, path: str | Path, *, overwrite: bool = False, 
 
     What is written has been run at five sizes and compared with `model` in float32 before. `fp16` stores OpenVINO's
     weights in half precision. Raises ConfigError for another suffix or more than 256 classes, OutputError for a file
-    that exists, MissingPackageError, and FastsegError when the network cannot be exported or its file gives other
-    labels; then nothing is written.
+    that exists, MissingPackageError, FastsegError when the network cannot be exported, and ExportCheckError when its
+    file gives other labels; then nothing is written.
     """
     path = Path(path)
     name = check_request(model, path, overwrite=overwrite, fp16=fp16)
@@ -113,7 +121,7 @@ def files_of(path: Path) -> list[Path]:
 def write_draft(model: SegModel, name: str, draft: Path, *, fp16: bool = False) -> tuple[ExportInfo, Check]:
     """Write `model` to the file `draft` in the format `name`, with the smallest side that it takes, and compare both.
 
-    Raises FastsegError when it cannot be exported or the file gives other labels.
+    Raises FastsegError when it cannot be exported, ExportCheckError when the file gives other labels.
     """
     plain = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
     try:
@@ -133,8 +141,8 @@ def write_draft(model: SegModel, name: str, draft: Path, *, fp16: bool = False) 
         if check.passed or not check.fails_at_smallest:
             break
     if not check.passed:
-        raise FastsegError(
-            f"the exported file does not do what {_name(model)} does, and was removed: {check.verdict}\n{check.table()}"
+        raise ExportCheckError(
+            f"the exported file does not do what {_name(model)} does, and was removed: {check.verdict}", check
         )
     return info, check
 

@@ -28,7 +28,13 @@ def _average(x: Tensor, bins: tuple[int, int], *, stored: tuple[int, int]) -> Te
         wide = widened(x)  # the sums run over whole maps
         rows = _bin_weights(x.shape[2], bins[0], stored[0], wide)
         columns = _bin_weights(x.shape[3], bins[1], stored[1], wide)
-        pooled = torch.matmul(torch.matmul(rows, wide), columns.transpose(0, 1))
+        eager = not (torch.compiler.is_exporting() or torch.jit.is_tracing())
+        if eager and wide.is_contiguous(memory_format=torch.channels_last):
+            # the products below would copy such a map channel by channel; here channels are the products' columns
+            by_row = torch.matmul(rows, wide.permute(0, 2, 3, 1).flatten(2)).unflatten(2, (x.shape[3], x.shape[1]))
+            pooled = torch.matmul(columns, by_row).permute(0, 3, 1, 2)
+        else:
+            pooled = torch.matmul(torch.matmul(rows, wide), columns.transpose(0, 1))
     return pooled.to(x.dtype)
 
 

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from fastseg.layers.conv import ConvBNAct, DepthwiseSeparableConv
 from fastseg.layers.pyramid_pooling import PyramidPooling
-from fastseg.layers.resize import resize
+from fastseg.layers.separable import InvertedResidual, SeparableFeatureFusion
 from fastseg.models.arguments import require_at_least
 from fastseg.models.heads.fcn import FCNHead
 from fastseg.models.registry import MODELS
@@ -48,22 +48,6 @@ class LearningToDownsample(nn.Sequential):
         self.conv = ConvBNAct(in_channels, 32, 3, stride=2)
         self.dsconv1 = DepthwiseSeparableConv(32, 48, stride=2, depthwise_activation=depthwise_activation)
         self.dsconv2 = DepthwiseSeparableConv(48, 64, stride=2, depthwise_activation=depthwise_activation)
-
-
-class InvertedResidual(nn.Module):
-    """Bottleneck of MobileNetV2 with ReLU: expand 1x1, depthwise 3x3, project 1x1; identity where shapes agree."""
-
-    def __init__(self, in_channels: int, out_channels: int, *, stride: int, expansion: int = 6) -> None:
-        super().__init__()
-        self.use_identity = stride == 1 and in_channels == out_channels
-        channels = in_channels * expansion
-        self.expand = ConvBNAct(in_channels, channels)
-        self.depthwise = ConvBNAct(channels, channels, 3, stride=stride, groups=channels)
-        self.project = ConvBNAct(channels, out_channels, activation=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.project(self.depthwise(self.expand(x)))
-        return x + out if self.use_identity else out
 
 
 def _stage(in_channels: int, out_channels: int, *, stride: int, blocks: int = 3) -> nn.Sequential:
@@ -81,22 +65,6 @@ class GlobalFeatureExtractor(nn.Sequential):
         self.bottleneck2 = _stage(64, 96, stride=2)
         self.bottleneck3 = _stage(96, 128, stride=1)
         self.pyramid = PyramidPooling(128, 128, fuse_kernel_size=pyramid_fuse_kernel, align_corners=align_corners)
-
-
-class FeatureFusion(nn.Module):
-    """Add the upsampled context (after a depthwise and a pointwise convolution) to the detail map (table 3)."""
-
-    def __init__(self, *, dilation: int, bias: bool, align_corners: bool) -> None:
-        super().__init__()
-        self.align_corners = align_corners
-        self.depthwise = ConvBNAct(128, 128, 3, dilation=dilation, groups=128)
-        self.context = ConvBNAct(128, 128, bias=bias, activation=False)
-        self.detail = ConvBNAct(64, 128, bias=bias, activation=False)
-        self.act = nn.ReLU(inplace=True)
-
-    def forward(self, detail: Tensor, context: Tensor) -> Tensor:
-        context = resize(context, like=detail, align_corners=self.align_corners)
-        return self.act(self.detail(detail) + self.context(self.depthwise(context)))
 
 
 class Classifier(nn.Sequential):
@@ -135,7 +103,9 @@ class FastSCNN(SegModel):
         self.global_feature_extractor = GlobalFeatureExtractor(
             pyramid_fuse_kernel=pyramid_fuse_kernel, align_corners=align_corners
         )
-        self.feature_fusion = FeatureFusion(dilation=fusion_dilation, bias=fusion_bias, align_corners=align_corners)
+        self.feature_fusion = SeparableFeatureFusion(
+            64, 128, 128, dilation=fusion_dilation, bias=fusion_bias, align_corners=align_corners
+        )
         self.classifier = Classifier(num_classes, depthwise_activation=classifier_activation, dropout=dropout)
         self.aux_heads = nn.ModuleDict()
         if aux:

@@ -41,12 +41,13 @@ def canny(images: Tensor, low: float = 10, high: float = 100, *, steps: int = 64
     strength, direction = _strongest_gradient(images.detach())
     candidates = _ridges(strength, direction) & (strength > low)
     edges = candidates & (strength > high)
-    # one row and one column more, without candidates: rolling, which goes round, brings nothing in from the other side
-    candidates, edges = (F.pad(mask, (0, 1, 0, 1)) for mask in (candidates, edges))
+    # one column more, without candidates: rolling, which goes round, brings nothing in from the other side; rows are
+    # moved by padding, of which a few rows can be computed without the others (deploy.bands)
+    candidates, edges = (F.pad(mask, (0, 1)) for mask in (candidates, edges))
     for _ in range(steps):
-        edges = edges | edges.roll(1, 2) | edges.roll(-1, 2)
+        edges = edges | F.pad(edges[:, :, :-1], (0, 0, 1, 0)) | F.pad(edges[:, :, 1:], (0, 0, 0, 1))
         edges = (edges | edges.roll(1, 3) | edges.roll(-1, 3)) & candidates
-    return edges[:, :, :-1, :-1].to(images.dtype if images.is_floating_point() else torch.float32)
+    return edges[..., :-1].to(images.dtype if images.is_floating_point() else torch.float32)
 
 
 class Direction(NamedTuple):

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import torch
 from torch import Tensor
 
+from fastseg import native
 from fastseg.errors import ConfigError
 from fastseg.layers.resize import resize
 from fastseg.types import Preprocessing
 
+PIXELS_PER_THREAD = 32 * 1024  # that are worth waking one more thread
 
-def normalize_images(images: Tensor, preprocessing: Preprocessing, *, scale: float | None = None) -> Tensor:
-    """uint8 RGB images (N,H,W,3) -> float32 network input (N,3,H',W') on the same device, channels last in memory.
+
+def normalize_images(
+    images: Tensor, preprocessing: Preprocessing, *, scale: float | None = None, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """uint8 RGB images (N,H,W,3) -> network input (N,3,H',W') of `dtype` on the same device, channels last in memory.
 
     `scale` is the factor from the image to the network input, `preprocessing.input_scale` unless given; each side
-    becomes `max(1, round(side * scale))`. Raises ConfigError for an unknown channel order.
+    becomes `max(1, round(side * scale))`. The arithmetic is float32's; a narrower `dtype` rounds its result.
+    Raises ConfigError for an unknown channel order.
     """
     if preprocessing.channel_order not in ("rgb", "bgr"):
         raise ConfigError(f"channel_order is {preprocessing.channel_order!r}; allowed: 'rgb', 'bgr'")
@@ -22,12 +30,32 @@ def normalize_images(images: Tensor, preprocessing: Preprocessing, *, scale: flo
         images = images.flip(-1)
     mean = _numbers(preprocessing.mean, torch.float32, images.device) * 255
     std = _numbers(preprocessing.std, torch.float32, images.device) * 255
-    x = ((images.to(torch.float32) - mean) / std).permute(0, 3, 1, 2)  # a view: NHWC memory is channels_last
     factor = preprocessing.input_scale if scale is None else scale
-    if factor != 1:
-        height, width = images.shape[1:3]
-        x = resize(x, (max(1, round(height * factor)), max(1, round(width * factor))))
-    return x
+    if factor == 1:
+        return _normalized(images, mean, std, dtype).permute(0, 3, 1, 2)  # a view: NHWC memory is channels_last
+    height, width = images.shape[1:3]
+    x = _normalized(images, mean, std, torch.float32).permute(0, 3, 1, 2)
+    return resize(x, (max(1, round(height * factor)), max(1, round(width * factor)))).to(dtype)
+
+
+def _normalized(images: Tensor, mean: Tensor, std: Tensor, dtype: torch.dtype) -> Tensor:
+    """(images - mean) / std in float32, as `dtype`; images (N,H,W,3)."""
+    if images.dtype == torch.uint8 and images.device.type == "cpu" and not torch.compiler.is_compiling():
+        kernels = native.library() if dtype in (torch.float32, torch.bfloat16) and type(images) is Tensor else None
+        if kernels is not None:
+            images, out = images.contiguous(), torch.empty(images.shape, dtype=dtype)
+            pixels = images.numel() // 3
+            kernels.fastseg_normalize(
+                ctypes.c_void_p(images.data_ptr()),
+                ctypes.c_void_p(out.data_ptr()),
+                ctypes.c_int64(pixels),
+                ctypes.c_void_p(mean.data_ptr()),
+                ctypes.c_void_p(std.data_ptr()),
+                ctypes.c_int(dtype == torch.bfloat16),
+                ctypes.c_int(max(1, min(torch.get_num_threads(), pixels // PIXELS_PER_THREAD))),
+            )
+            return out
+    return ((images.to(torch.float32) - mean) / std).to(dtype)
 
 
 def denormalize_images(images: Tensor, preprocessing: Preprocessing) -> Tensor:

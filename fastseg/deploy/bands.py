@@ -1,0 +1,171 @@
+"""Huge images in little memory, exactly: a network computed band by band of rows.
+
+Unlike blended tiles the result is that of the whole image, up to the rounding of sums: each operation computes rows
+from all the rows that they depend on, and what looks at the whole map (global pooling) gets the whole map.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from fastseg.deploy.graph_capture import Node, aten, capture
+from fastseg.deploy.graph_phases import cut_into_phases, is_view
+from fastseg.deploy.graph_schedule import Compute, Forget, Release, Rows, Schedule, Whole, schedule
+from fastseg.deploy.model import DeployedModel
+from fastseg.errors import ConfigError
+from fastseg.ops import upsample_argmax
+
+# Larger bands leave the processor's caches and smaller ones are slower for their number
+LARGEST_BAND = 8 * 2**20
+SMALLEST_BAND = 2**14
+
+
+class BandedProgram:
+    """`deployed` for images of one size, band by band, with at most `max_bytes` of memory besides weights and image.
+
+    `peak_bytes` is what it takes by its own count of the tensors alive; what libraries take within an operation is not
+    in it. Building it traces the network, about a second. Raises ConfigError where the budget is too small, naming the
+    smallest that is not.
+    """
+
+    def __init__(
+        self,
+        deployed: DeployedModel,
+        size: tuple[int, int],
+        max_bytes: int | None = None,
+        *,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.deployed = deployed
+        self.size = size
+        self.phases = cut_into_phases(capture(deployed, *size, torch.device(device)))
+        self.kept = {node for phase in self.phases.phases for node in phase.kept}
+        self.schedule = self._fitting(max_bytes)
+
+    @property
+    def peak_bytes(self) -> int:
+        return self._with_labels(self.schedule)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """uint8 RGB images (N,H,W,3) of the program's size -> float32 logits (N,K,h,w), as `DeployedModel.forward`.
+
+        Raises ConfigError for another size.
+        """
+        return torch.cat([self._logits(image[None]) for image in self._checked(images)])
+
+    def labels(self, images: Tensor) -> Tensor:
+        """uint8 RGB images (N,H,W,3) of the program's size -> labels (N,H,W), as `DeployedModel.labels`.
+
+        Raises ConfigError for another size.
+        """
+        align_corners = self.deployed.align_corners
+        return torch.cat(
+            [
+                upsample_argmax(self._logits(image[None]), self.size, align_corners=align_corners)
+                for image in self._checked(images)
+            ]
+        )
+
+    def _checked(self, images: Tensor) -> Tensor:
+        if tuple(images.shape[1:3]) != self.size:
+            given, own = ("x".join(map(str, size)) for size in (images.shape[1:3], self.size))
+            raise ConfigError(f"images have {given} pixels and this program is for {own}; build another for their size")
+        return images
+
+    def _logits(self, image: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return _Run(self, image).logits()
+
+    def _fitting(self, max_bytes: int | None) -> Schedule:
+        """The schedule with the largest bands that fit."""
+        band_bytes, smallest = LARGEST_BAND, None
+        while band_bytes >= SMALLEST_BAND:
+            found = schedule(self.phases, band_bytes)
+            if max_bytes is None or self._with_labels(found) <= max_bytes:
+                return found
+            smallest = min(smallest or found, found, key=self._with_labels)
+            band_bytes //= 2
+        assert smallest is not None
+        height, width = self.size
+        raise ConfigError(
+            f"the memory budget is {_megabytes(max_bytes or 0)} and an image of {height}x{width} pixels takes at least "
+            f"{_megabytes(self._with_labels(smallest))} with this network; raise the budget, or scale the image down"
+        )
+
+    def _with_labels(self, found: Schedule) -> int:
+        height, width = self.size
+        return max(found.peak_bytes, self.phases.output.bytes + LABEL_BYTES * height * width)
+
+
+class _Run:
+    """The values of one image while a program runs."""
+
+    def __init__(self, program: BandedProgram, image: Tensor) -> None:
+        self.program = program
+        self.image = image
+        self.full: dict[Node, Tensor] = {}
+        self.rows: dict[Node, Rows[Tensor]] = {}
+
+    def logits(self) -> Tensor:
+        for step in self.program.schedule.steps:
+            if isinstance(step, Compute):
+                self._compute(step)
+            elif isinstance(step, Forget):
+                self.rows[step.node].forget(step.first, _copied)
+            elif isinstance(step, Whole):
+                self.full[step.node] = self._whole(step.node)
+            else:
+                del self.full[step.node]
+        return self.full[self.program.phases.output]
+
+    def _whole(self, node: Node) -> Tensor:
+        if node in self.program.phases.small_rules:
+            return self.program.phases.small_rules[node].run(self.full.__getitem__, 0, node.shape[2])
+        if node.function in (aten.view.default, aten._unsafe_view.default):  # memory may be laid out in another order
+            return self.full[node.args[0]].reshape(node.args[1])
+        return node.call(self.full.__getitem__)
+
+    def _compute(self, step: Compute) -> None:
+        rule = self.program.phases.rules.get(step.node)
+        if rule is None:
+            result = self.program.deployed.inputs(self.image[:, step.first : step.last], scale=1.0)
+        else:
+            by_rows = {node: self._read(node, step.begin, step.end) for node in rule.by_rows}
+            result = rule.run(lambda node: by_rows[node] if node in by_rows else self.full[node], step.first, step.last)
+            if is_view(step.node):  # of rows that may be forgotten
+                result = result.contiguous(memory_format=torch.channels_last)
+        if step.node in self.program.kept:
+            self._keep(step, result)
+        else:
+            self.rows.setdefault(step.node, Rows()).append(step.first, step.last, result)
+
+    def _keep(self, step: Compute, result: Tensor) -> None:
+        if step.node not in self.full:
+            self.full[step.node] = torch.empty(
+                step.node.shape, dtype=result.dtype, device=result.device, memory_format=torch.channels_last
+            )
+        self.full[step.node][:, :, step.first : step.last] = result
+
+    def _read(self, node: Node, begin: int, end: int) -> Tensor:
+        if node in self.full:
+            return self.full[node][:, :, begin:end]
+        pieces = [
+            held[:, :, max(begin - first, 0) : end - first]
+            for first, _, _, held in self.rows[node].covering(begin, end)
+        ]
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 2)
+
+
+def _copied(rows: Tensor, begin: int, end: int) -> Tensor:
+    return rows[:, :, begin:end].clone()
+
+
+def _megabytes(count: int) -> str:
+    return f"{-(-count // 10**6)} MB"
+
+
+_programs: weakref.WeakKeyDictionary[DeployedModel, BandedProgram] = weakref.WeakKeyDictionary()

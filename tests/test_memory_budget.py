@@ -1,0 +1,74 @@
+"""A budget of memory changes how an image is computed and not its labels."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastseg.data.road_scenes import render_scene
+from fastseg.errors import ConfigError
+from fastseg.memory_budget import bytes_per_pixel, parse_bytes
+from fastseg.models import create_model
+from fastseg.predict import Predictor
+from toys import StridedModel
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [("2GB", 2 * 10**9), ("500 mb", 5 * 10**8), ("1.5GiB", 3 * 2**29), ("4096", 4096), (4096, 4096), ("1KiB", 1024)],
+)
+def test_amounts_of_memory_are_read(text: str | int, amount: int) -> None:
+    assert parse_bytes(text) == amount
+
+
+@pytest.mark.parametrize("text", ["", "lots", "2 giga", "-1GB", "0", "0.1", "1e9", -5, "GB"])
+def test_what_is_no_amount_is_refused_with_an_example(text: str | int) -> None:
+    with pytest.raises(ConfigError, match="no amount of memory; write it as 500MB"):
+        parse_bytes(text)
+
+
+@given(number=st.integers(1, 10**6), unit=st.sampled_from(["", "KB", "MiB", "GB"]))
+def test_amounts_grow_with_their_number(number: int, unit: str) -> None:
+    assert parse_bytes(f"{number}{unit}") == number * parse_bytes(f"1{unit}")
+
+
+def test_the_count_for_a_whole_image_is_its_largest_maps() -> None:
+    """A convolution of stride 4 from 3 to 8 channels: 12 bytes per pixel in, 8 x 4 / 16 bytes out."""
+    network = StridedModel(num_classes=8).deploy()
+    assert 14 <= bytes_per_pixel(network, torch.device("cpu")) <= 2 * 14
+
+
+def test_too_small_a_budget_for_the_whole_image_gives_the_same_labels_in_bands(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    torch.manual_seed(0)
+    model = create_model("fast_scnn", num_classes=5).eval()
+    image, _ = render_scene(1, 203, 331)
+    whole = Predictor(model, device="cpu").predict_array(image)
+    with caplog.at_level(logging.INFO, logger="fastseg"):
+        bands = Predictor(model, device="cpu", max_mem="1500KB").predict_array(image)
+    assert "331x203 are computed in bands" in caplog.text
+    assert (bands == whole).mean() > 0.9999  # rounding may turn two classes that are all but equal
+
+
+def test_an_image_that_fits_is_computed_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastseg.memory_budget.MemoryBudget._in_bands", lambda *_: pytest.fail("computed in bands"))
+    image = np.zeros((40, 60, 3), np.uint8)
+    model = StridedModel()
+    labels = Predictor(model, device="cpu", max_mem="1MB").predict_array(image)
+    assert np.array_equal(labels, Predictor(model, device="cpu").predict_array(image))
+
+
+def test_a_budget_that_no_bands_meet_names_the_smallest_that_they_do() -> None:
+    with pytest.raises(ConfigError, match=r"\d+ ?[KMG]?B"):
+        Predictor(StridedModel(), device="cpu", max_mem=1000).predict_array(np.zeros((200, 300, 3), np.uint8))
+
+
+def test_several_views_and_a_budget_exclude_each_other() -> None:
+    with pytest.raises(ConfigError, match="one look at an image"):
+        Predictor(StridedModel(), device="cpu", max_mem="1GB", flip=True)

@@ -38,11 +38,13 @@ class FileInference:
     def __init__(self, model: ExportedModel) -> None:
         self.model = model
 
-    def labels(self, images: Sequence[np.ndarray], name: str, *, confidence: bool = False) -> Found:
+    def labels(self, images: Sequence[np.ndarray], name: str, *, confidence: bool = False, scale: float = 1.0) -> Found:
         """Images uint8 (H,W,3) of one size -> their labels.
 
-        Raises ConfigError for `confidence`, which files do not give, otherwise as `ExportedModel.labels`.
+        Raises ConfigError for `confidence` and for another `scale` than 1, otherwise as `ExportedModel.labels`.
         """
+        if scale != 1:
+            raise ConfigError(f"{self.model.name} is an exported file, whose scale is built in; {INSTEAD}")
         if confidence:
             raise ConfigError(f"{self.model.name} is an exported file, which gives no confidence; {INSTEAD}")
         return Found(self.model.labels(np.stack(images)), None)
@@ -107,14 +109,16 @@ class NetworkInference:
         return self._deployed
 
     @torch.inference_mode()
-    def labels(self, images: Sequence[np.ndarray], name: str, *, confidence: bool = False) -> Found:
-        """Images uint8 (H,W,3) of one size -> their labels. `name` is what messages call the images.
+    def labels(self, images: Sequence[np.ndarray], name: str, *, confidence: bool = False, scale: float = 1.0) -> Found:
+        """Images uint8 (H,W,3) of one size -> their labels, of inputs that are `scale` times as large as otherwise.
+
+        `name` is what messages call the images.
 
         Raises CheckpointError for a network that gives NaN, ConfigError for one that overflows in its precision or that
         cannot be compiled, DataError for images that need more memory than there is.
         """
         with self._ready_for(images, name) as stacked:
-            labels, shares = self._labels(stacked, name, confidence)
+            labels, shares = self._labels(stacked, name, confidence, scale)
             return Found(labels.cpu().numpy(), None if shares is None else shares.cpu().numpy())
 
     @torch.inference_mode()
@@ -133,20 +137,26 @@ class NetworkInference:
         with self._ready_for([image], name) as images:
             return mean_edges(maps(images), (image.shape[0], image.shape[1]))[0].cpu().numpy()
 
-    def _labels(self, images: Tensor, name: str, confidence: bool) -> tuple[Tensor, Tensor | None]:
+    def _labels(self, images: Tensor, name: str, confidence: bool, scale: float) -> tuple[Tensor, Tensor | None]:
         deployed, size = self.deployed, (images.shape[1], images.shape[2])
-        if self.scales != (1.0,) or self.flip:
-            logits_of_views = self._views_logits(deployed, images, name)
+        scales = [scale * each for each in self.scales]
+        if len(scales) > 1 or self.flip:
+            logits_of_views = self._views_logits(deployed, images, scales, name)
             labels, shares = mean_labels(logits_of_views, size, align_corners=deployed.align_corners)
             return labels, shares if confidence else None
-        network = self._whole if self._budget is None else self._budget.network(images, self._whole)
-        logits = self._checked(network, images, name)
+        if scales == [1.0]:
+            network = self._whole if self._budget is None else self._budget.network(images, self._whole)
+            logits = self._checked(network, images, name)
+        else:
+            logits = next(self._views_logits(deployed, images, scales, name))
         if confidence:
             return upsample_argmax(logits, size, align_corners=deployed.align_corners, confidence=True)
         return upsample_argmax(logits, size, align_corners=deployed.align_corners), None
 
-    def _views_logits(self, deployed: DeployedModel, images: Tensor, name: str) -> Iterator[Tensor]:
-        for x, flipped in views(images, deployed.preprocessing, self.scales, self.flip):
+    def _views_logits(
+        self, deployed: DeployedModel, images: Tensor, scales: Sequence[float], name: str
+    ) -> Iterator[Tensor]:
+        for x, flipped in views(images, deployed.preprocessing, scales, self.flip):
             logits = self._checked(deployed.logits, x, name)
             yield logits.flip(-1) if flipped else logits
 

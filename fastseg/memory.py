@@ -29,3 +29,8 @@ def tune_cpu() -> bool:
         return False
     settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, KEPT), (M_TOP_PAD, TOP_PAD))
     return all(process.mallopt(parameter, value) == 1 for parameter, value in settings)
+
+
+def pages_are_kept() -> bool:
+    """Whether `tune_cpu` took effect in this process."""
+    return bool(tune_cpu.cache_info().currsize) and tune_cpu()

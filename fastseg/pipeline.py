@@ -6,11 +6,12 @@ Few items wait between the stages, so that memory stays bounded, and everything 
 from __future__ import annotations
 
 import itertools
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
@@ -120,3 +121,70 @@ def _computed(
         outcomes[0].set_exception(error)
     for (item, _), outcome in zip(batch, outcomes, strict=True):
         yield item, outcome
+
+
+class ClosedError(Exception):
+    """Whoever took items from a queue takes no more."""
+
+
+class BoundedQueue(Generic[Item]):
+    """From one thread to another, at most `size` items at a time.
+
+    When it is full, `put` waits; with `drop_oldest`, it throws away the item that has waited longest, and counts it in
+    `dropped`.
+    """
+
+    def __init__(self, size: int, *, drop_oldest: bool = False) -> None:
+        self.size = size
+        self.drop_oldest = drop_oldest
+        self.dropped = 0
+        self._items: deque[Item] = deque()
+        self._changed = threading.Condition()
+        self._finished = False
+        self._closed: BaseException | None = None
+        self._error: BaseException | None = None
+
+    def put(self, item: Item) -> None:
+        """Add an item. Raises what `close` was given, or ClosedError."""
+        with self._changed:
+            if self.drop_oldest and len(self._items) == self.size:
+                self._items.popleft()
+                self.dropped += 1
+            self._changed.wait_for(lambda: len(self._items) < self.size or self._closed is not None)
+            if self._closed is not None:
+                raise self._closed
+            self._items.append(item)
+            self._changed.notify_all()
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """No more items will come; `error` is raised where they are taken, behind the last one."""
+        with self._changed:
+            self._finished, self._error = True, error
+            self._changed.notify_all()
+
+    @property
+    def error(self) -> BaseException | None:
+        """What `close` was given."""
+        return None if isinstance(self._closed, ClosedError) else self._closed
+
+    def close(self, error: BaseException | None = None) -> None:
+        """No more items will be taken; `error` is raised where they are put."""
+        with self._changed:
+            self._closed = error or ClosedError()
+            self._items.clear()
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[Item]:
+        """Items until `finish`. Raises the error that it was given."""
+        while True:
+            with self._changed:
+                # with a limit, since a wait without one holds back an interrupt on some systems
+                while not self._changed.wait_for(lambda: self._items or self._finished, timeout=1.0):
+                    pass
+                if not self._items:
+                    if self._error is not None:
+                        raise self._error
+                    return
+                item = self._items.popleft()
+                self._changed.notify_all()
+            yield item

@@ -144,9 +144,12 @@ class Predictor:
         name = printable(source) if isinstance(source, str | Path) else "the image"
         return self._inference.edges(image_from(source, max_pixels=max_pixels), name)
 
-    def predict_array(self, image: np.ndarray) -> np.ndarray:
-        """Image uint8 (H,W,3) RGB -> labels uint8 (H,W). Raises ImageReadError for other arrays."""
-        return self._inference.labels([image_from(image)], "the image").labels[0]
+    def predict_array(self, image: np.ndarray, *, scale: float = 1.0) -> np.ndarray:
+        """Image uint8 (H,W,3) RGB -> labels uint8 (H,W), of an input that is `scale` times as large as otherwise.
+
+        Raises ImageReadError for other arrays, ConfigError for another scale than 1 of an exported file.
+        """
+        return self._inference.labels([image_from(image)], "the image", scale=scale).labels[0]
 
     def predict_batch(self, images: Sequence[np.ndarray], *, batch_size: int = BATCH_SIZE) -> list[np.ndarray]:
         """Images uint8 (H,W,3) RGB of any sizes -> their labels uint8 (H,W), in order.

@@ -9,14 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from fastseg.data.readers import IMAGE_SUFFIXES, read_label
 from fastseg.errors import ConfigError, DataError, ImageReadError, MissingFileError, OutputError
 from fastseg.folders import find_inputs, predict_files
 from fastseg.output import Prediction
 from fastseg.predict import Predictor
+from fastseg.types import SegOutput
 from toys import RANDOM, NearestColor, RedEdges, save_image, tree
 
 
@@ -297,6 +300,70 @@ def test_a_failures_json_of_someone_else_is_never_touched(exact: Predictor, tmp_
     assert predict_files(exact, [tmp_path / "in"], tmp_path, kinds=["ids"]).exit_code == 0
     assert predict_files(exact, [tmp_path / "in"], tmp_path, kinds=["ids"]).exit_code == 1  # exists already
     assert (tmp_path / "failures.json").read_text() == '{"my": "notes"}'
+
+
+def test_neighbours_of_one_size_run_together_and_give_what_they_give_alone(tmp_path: Path) -> None:
+    predictor, seen = Predictor(NearestColor(), device="cpu"), []
+    predictor.deployed.network.register_forward_hook(lambda _, args, __: seen.append(len(args[0])))
+    for index, shape in enumerate([(6, 9)] * 4 + [(5, 5)] + [(6, 9)]):
+        save_image(tmp_path / "in" / f"{index}.png", RANDOM.integers(0, 4, shape))
+    (tmp_path / "in" / "2b.png").write_bytes(b"broken")
+    summary = predict_files(predictor, [tmp_path / "in"], tmp_path / "together", kinds=["ids"], batch_size=3)
+    assert seen == [3, 1, 1, 1]  # 0 1 2, broken, 3, another size, 5
+    assert [path.name for path, _ in summary.failed] == ["2b.png"]
+    assert [path.name for path in summary.done] == [f"{index}.png" for index in range(6)]
+    predict_files(predictor, [tmp_path / "in"], tmp_path / "alone", kinds=["ids"])
+    assert {k: v for k, v in tree(tmp_path / "together").items() if k.endswith(".png")} == {
+        k: v for k, v in tree(tmp_path / "alone").items() if k.endswith(".png")
+    }
+    with pytest.raises(ConfigError, match="batch size is 0"):
+        predict_files(predictor, [tmp_path / "in"], tmp_path / "out", batch_size=0)
+
+
+def test_an_image_that_fails_in_a_batch_fails_alone(tmp_path: Path) -> None:
+    class Fussy(NearestColor):
+        """Gives NaN for images that are blue in their first pixel."""
+
+        def forward(self, images: Tensor) -> SegOutput:
+            logits = super().forward(images).logits
+            blue = logits[..., 0, 0].argmax(dim=1) == 2
+            return SegOutput(torch.where(blue[:, None, None, None], torch.nan, logits), {})
+
+    for index, number in enumerate((0, 2, 1)):
+        save_image(tmp_path / "in" / f"{index}.png", np.full((4, 4), number))
+    predictor = Predictor(Fussy(), device="cpu")
+    summary = predict_files(predictor, [tmp_path / "in"], tmp_path / "out", kinds=["ids"], batch_size=3)
+    assert [path.name for path in summary.done] == ["0.png", "2.png"]
+    assert [path.name for path, _ in summary.failed] == ["1.png"]
+    assert "1.png" in summary.failed[0][1]
+
+
+def test_an_interrupt_leaves_whole_files_only(exact: Predictor, tmp_path: Path) -> None:
+    for index in range(12):
+        save_image(tmp_path / "in" / f"{index:02}.png")
+    calls = 0
+
+    def predict(file: Path, *, max_pixels: int) -> Prediction:
+        nonlocal calls
+        calls += 1
+        if calls == 6:
+            raise KeyboardInterrupt
+        return exact(file, max_pixels=max_pixels)
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(predict, [tmp_path / "in"], tmp_path / "out", kinds=["ids", "overlay"])
+    for path in (tmp_path / "out").iterdir():
+        assert path.suffix == ".png"
+        assert path.read_bytes().endswith(b"IEND\xaeB`\x82")
+    assert calls == 6
+
+
+def test_confidence_is_saved_where_it_is_wanted(exact: Predictor, tmp_path: Path) -> None:
+    picture = save_image(tmp_path / "in/a.png")
+    summary = predict_files(exact, [picture], tmp_path / "out", kinds=["confidence", "ids"])
+    assert [path.name for path in summary.written] == ["a_confidence.png", "a_ids.png"]
+    # exp(-8) beside 1: pure colours are told apart with a probability of more than 0.999
+    assert read_label(tmp_path / "out" / "a_confidence.png").min() >= 254
 
 
 def test_edges_are_asked_of_the_predictor_only_where_they_are_wanted(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from fastseg.errors import ConfigError
 from fastseg.memory_budget import bytes_per_pixel, parse_bytes
 from fastseg.models import create_model
 from fastseg.predict import Predictor
+from fastseg.types import SegModel
 from toys import StridedModel
 
 
@@ -43,16 +45,24 @@ def test_the_count_for_a_whole_image_is_its_largest_maps() -> None:
     assert 14 <= bytes_per_pixel(network, torch.device("cpu")) <= 2 * 14
 
 
-def test_too_small_a_budget_for_the_whole_image_gives_the_same_labels_in_bands(
-    caplog: pytest.LogCaptureFixture,
+@pytest.mark.parametrize(
+    ("make", "budget"),
+    [
+        (lambda: StridedModel(num_classes=8), "1MB"),
+        pytest.param(lambda: create_model("fast_scnn", num_classes=5), "14MB", marks=pytest.mark.slow),
+    ],
+    ids=["one convolution", "fast_scnn"],
+)
+def test_a_budget_too_small_for_the_whole_image_gives_the_same_labels_in_bands(
+    make: Callable[[], SegModel], budget: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    torch.manual_seed(0)
-    model = create_model("fast_scnn", num_classes=5).eval()
-    image, _ = render_scene(1, 203, 331)
+    monkeypatch.setattr("fastseg.data.notes._said", set())
+    model = make().eval()
+    image, _ = render_scene(1, 403, 602)
     whole = Predictor(model, device="cpu").predict_array(image)
     with caplog.at_level(logging.INFO, logger="fastseg"):
-        bands = Predictor(model, device="cpu", max_mem="1500KB").predict_array(image)
-    assert "331x203 are computed in bands" in caplog.text
+        bands = Predictor(model, device="cpu", max_mem=budget).predict_array(image)
+    assert "602x403 are computed in bands" in caplog.text
     assert (bands == whole).mean() > 0.9999  # rounding may turn two classes that are all but equal
 
 

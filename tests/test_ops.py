@@ -1,15 +1,13 @@
-"""Normalisation, and labels of upsampled logits."""
+"""Normalisation, and the way back."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from fastseg.errors import ConfigError
-from fastseg.ops import normalize_images, upsample_argmax
+from fastseg.ops import normalize_images
 from fastseg.ops.normalize import denormalize_images
 from fastseg.types import Preprocessing
 
@@ -78,70 +76,3 @@ def test_denormalised_images_are_whole_numbers_in_range_and_never_of_half_precis
     assert result.dtype == torch.float32
     assert torch.equal(result, result.round())
     assert (result.min(), result.max()) == (0, 255)
-
-
-@st.composite
-def logit_maps(draw: st.DrawFn) -> torch.Tensor:
-    """Small whole numbers, so that ties happen; one dtype in three is a half."""
-    n, k = draw(st.integers(1, 3)), draw(st.integers(1, 6))
-    h, w = draw(st.integers(1, 6)), draw(st.integers(1, 6))
-    spread = draw(st.sampled_from([1, 3, 1000]))
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 10**6)))
-    logits = torch.randint(-spread, spread + 1, (n, k, h, w), generator=generator)
-    return logits.to(draw(st.sampled_from([torch.float32, torch.float16, torch.bfloat16])))
-
-
-@given(logits=logit_maps(), height=st.integers(1, 20), width=st.integers(1, 20), align_corners=st.booleans())
-@settings(max_examples=120, deadline=None)
-def test_labels_are_the_argmax_of_logits_upsampled_in_float64(
-    logits: torch.Tensor, height: int, width: int, align_corners: bool
-) -> None:
-    labels = upsample_argmax(logits, (height, width), align_corners=align_corners)
-    full = F.interpolate(logits.double(), size=(height, width), mode="bilinear", align_corners=align_corners)
-    best, expected = full.max(1)
-    assert labels.dtype == torch.uint8
-    assert labels.shape == (logits.shape[0], height, width)
-    # where two classes come closer than float32 can tell, either may win; nowhere else
-    chosen = full.gather(1, labels.long()[:, None])[:, 0]
-    tolerance = 1e-5 * (1 + logits.abs().max().double())
-    assert (best - chosen <= tolerance).all()
-    runner_up = full.topk(2, 1).values[:, 1] if full.shape[1] > 1 else torch.full_like(best, -torch.inf)
-    clear = best - runner_up > tolerance
-    assert torch.equal(labels.long()[clear], expected[clear])
-
-
-@given(logits=logit_maps())
-@settings(max_examples=40, deadline=None)
-def test_ties_go_to_the_lowest_class(logits: torch.Tensor) -> None:
-    doubled = torch.cat([logits, logits], 1)  # every class has a twin, exactly equal after the same arithmetic
-    assert torch.equal(upsample_argmax(doubled, (9, 11)), upsample_argmax(logits, (9, 11)))
-    same = logits[:, :1].expand(-1, 5, -1, -1)
-    assert upsample_argmax(same, (9, 11)).count_nonzero() == 0
-    exact = torch.argmax(logits, 1)  # torch too takes the first of equals
-    assert torch.equal(upsample_argmax(logits, tuple(logits.shape[2:])).long(), exact)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(("num_classes", "dtype"), [(1, torch.uint8), (256, torch.uint8), (257, torch.int16)])
-def test_labels_are_as_small_as_the_number_of_classes_allows(num_classes: int, dtype: torch.dtype) -> None:
-    logits = torch.zeros(1, num_classes, 1, 1)
-    logits[:, -1] = 1
-    labels = upsample_argmax(logits, (2, 2))
-    assert labels.dtype == dtype
-    assert (labels == num_classes - 1).all()
-
-
-def test_logits_stay_as_they_are_also_at_their_own_size() -> None:
-    logits = torch.randn(1, 3, 4, 5)
-    before = logits.clone()
-    upsample_argmax(logits, (4, 5))
-    assert torch.equal(logits, before)
-
-
-def test_logits_that_carry_a_gradient_are_welcome() -> None:
-    logits = torch.randn(1, 3, 4, 5, requires_grad=True)
-    assert torch.equal(upsample_argmax(logits, (8, 9)), upsample_argmax(logits.detach(), (8, 9)))
-
-
-def test_no_class_at_all_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"at least one class; .*\(1, 0, 2, 2\)"):
-        upsample_argmax(torch.zeros(1, 0, 2, 2), (4, 4))

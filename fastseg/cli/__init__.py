@@ -31,6 +31,7 @@ from fastseg.cli import (
     predict,
     submit_cityscapes,
     train,
+    video,
 )
 from fastseg.errors import FastsegError, UnknownNameError, suggest
 from fastseg.version import __version__
@@ -40,6 +41,7 @@ COMMANDS: dict[str, ModuleType] = {
     "eval": evaluate,
     "predict": predict,
     "export": export,
+    "video": video,
     "models": models,
     "data inspect": data_inspect,
     "data check": data_check,

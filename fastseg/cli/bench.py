@@ -16,7 +16,7 @@ SUMMARY = "time networks here, stage by stage, beside the plain path, other engi
 EXAMPLES = """\
   fastseg bench                                     # Fast-SCNN at 1024x2048
   fastseg bench --model 'swiftnet*' --size 512x1024 --baseline
-  fastseg bench --model fast_scnn --weights camvid --threads 2 --precision fp32 bf16 --baseline \\
+  fastseg bench --model fast_scnn --weights camvid --input-scale 1 --threads 2 --precision fp32 bf16 --baseline \\
       --runtime torch onnx openvino
   fastseg bench --all --baseline --csv zoo.csv --markdown zoo.md
   fastseg bench data CONFIG                         # loading of training data: see its own help
@@ -37,6 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--all", action="store_true", help="every network")
     parser.add_argument(
         "--weights", metavar="NAME|PATH", help="of one network: published weights or a file (default: random weights)"
+    )
+    parser.add_argument(
+        "--input-scale",
+        metavar="FACTOR",
+        type=float,
+        help="from image to network input, in place of the weights' own (CamVid's double the image)",
     )
     parser.add_argument("--classes", metavar="K", type=int, default=19, help="of random weights (default: 19)")
     parser.add_argument(
@@ -88,6 +94,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--rounds is {args.rounds}; give 1 or more")
     if not 1 <= args.classes <= 256:
         raise ConfigError(f"--classes is {args.classes}; allowed: 1 to 256")
+    if args.input_scale is not None and not (args.weights and 0 < args.input_scale <= 8):
+        raise ConfigError(f"--input-scale is {args.input_scale}; it goes with --weights, and is above 0, up to 8")
     if args.limit <= 0:
         raise ConfigError(f"--limit is {args.limit}; give seconds above 0")
 
@@ -109,6 +117,7 @@ def run(args: argparse.Namespace) -> int:
             height=height,
             width=width,
             weights=args.weights,
+            input_scale=args.input_scale,
             num_classes=args.classes,
             device=args.device,
             threads=args.threads or usable_cores(),
@@ -191,6 +200,7 @@ def _arguments(args: argparse.Namespace) -> list[str]:
     """The options that shape the numbers, as they could be typed again."""
     given = ["--all"] if args.all else ["--model", *args.model]
     given += ["--weights", args.weights] if args.weights else []
+    given += ["--input-scale", f"{args.input_scale:g}"] if args.input_scale else []
     given += ["--size", args.size, *(["--threads", str(args.threads)] if args.threads else [])]
     given += ["--precision", *args.precision, "--runtime", *args.runtime]
     given += ["--device", args.device] if args.device != "cpu" else []

@@ -9,7 +9,6 @@ enum {
     FASTSEG_COPY,    /* the input map */
     FASTSEG_EXPAND,  /* a 1x1 product of the input map */
     FASTSEG_PATCHES, /* the input map as it is, for a product that takes 3x3 pixels with all their channels */
-    FASTSEG_BYTES,   /* the same from bytes, value i of a row becoming `scale[i % 48] * value + shift[i % 48]` */
     FASTSEG_RESIZE,  /* the input map resized bilinearly */
 };
 
@@ -35,7 +34,6 @@ typedef struct {
 typedef struct {
     const void *input, *side, *addend;
     void *output;
-    const float *scale, *shift; /* of FASTSEG_BYTES */
     int64_t images, height, width;
     int64_t source_height, source_width, align_corners; /* of FASTSEG_RESIZE, which makes height x width of them */
     const fastseg_stage *stages;

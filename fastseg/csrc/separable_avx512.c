@@ -3,38 +3,18 @@
 #include "separable.h"
 
 #ifdef FASTSEG_AVX512
-#include <immintrin.h>
-#include <omp.h>
-#include <stdlib.h>
-#include <string.h>
-
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,fma")))
+#include "separable_avx512.h"
 
-enum { LANES = 16, UNITS = 16, PANEL = 4, PIXELS = 6 };
+enum { UNITS = LANES };
 typedef float element;
 typedef float unit;
-typedef __m512 vec;
 
-#define INLINE TARGET static inline __attribute__((always_inline))
-
-INLINE vec vec_load(const float *from) { return _mm512_loadu_ps(from); }
-INLINE void vec_store(float *to, vec value) { _mm512_storeu_ps(to, value); }
-INLINE vec vec_add(vec a, vec b) { return _mm512_add_ps(a, b); }
-INLINE vec vec_fma(vec a, vec b, vec sum) { return _mm512_fmadd_ps(a, b, sum); }
-INLINE vec vec_relu(vec value) { return _mm512_max_ps(_mm512_setzero_ps(), value); } /* NaN stays NaN */
+INLINE vec element_load(const element *from, int64_t count) { return _mm512_maskz_loadu_ps(first(count), from); }
+INLINE void element_store(element *to, vec value, int64_t count) { vec_store_some(to, value, count); }
 INLINE vec vec_multiply_add(unit input, const unit *weight, vec sum)
 {
     return _mm512_fmadd_ps(_mm512_set1_ps(input), _mm512_loadu_ps(weight), sum);
-}
-INLINE vec vec_set(float value) { return _mm512_set1_ps(value); }
-INLINE __mmask16 first(int64_t count) { return count >= LANES ? 0xffff : (__mmask16)((1u << count) - 1); }
-INLINE vec element_load(const element *from, int64_t count) { return _mm512_maskz_loadu_ps(first(count), from); }
-INLINE void element_store(element *to, vec value, int64_t count) { _mm512_mask_storeu_ps(to, first(count), value); }
-
-INLINE void vec_store_some(float *to, vec value, int64_t count) { _mm512_mask_storeu_ps(to, first(count), value); }
-INLINE vec bytes_load(const uint8_t *from, int64_t count)
-{
-    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(first(count), from)));
 }
 
 #include "separable_body.h"

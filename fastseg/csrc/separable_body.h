@@ -1,7 +1,7 @@
 /* Fused separable convolutions, written once and compiled for each kind of vector and element.
  *
  * The map is cut into tiles of some output columns and a band of output rows; a tile belongs to one thread, which goes
- * down its rows. Each stage keeps the last few rows of its depthwise input in a ring, small enough for the second-level
+ * down its rows. Each stage keeps the last few rows of its depthwise input in a ring, small enough for the processor's
  * cache, as [row][vector][column][LANES] floats with zeros where the map ends. An output row is: fill the ring up to
  * the last input row needed (by the expanding product, by a copy of the map, or by the stage before), convolve into
  * `middle` ([vector][column][LANES] elements), multiply into the next ring or the output map.
@@ -12,7 +12,7 @@
  * The including file defines: TARGET, LANES, PANEL, PIXELS, element (of maps and weights), unit (what one multiply-add
  * takes of an input pixel: one float, or two halves), UNITS (units in LANES elements), vec, and the vec_ functions. */
 
-enum { CACHE_FLOATS = 1 << 19, MIN_COLUMNS = 32 };
+enum { CACHE_FLOATS = 1 << 19, MIN_COLUMNS = 32 }; /* 2 MB: larger tiles lose less by their halos than by the cache */
 
 static inline int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -71,17 +71,11 @@ TARGET static void fill_row(tile *work, int64_t index)
         break;
     }
     case FASTSEG_PATCHES:
-    case FASTSEG_BYTES:
-        copy_values(chain, chain->input, start, (end - begin) * channels, slot + (begin - at->first) * channels);
+        copy_values(input, (end - begin) * channels, slot + (begin - at->first) * channels);
         break;
     case FASTSEG_RESIZE: resize_row(work, row, begin, end, out.ring); break;
     default: copy_row(at, input, end - begin, out.ring);
     }
-}
-
-static inline int takes_patches(const fastseg_stage *stage)
-{
-    return stage->source == FASTSEG_PATCHES || stage->source == FASTSEG_BYTES;
 }
 
 /* One output row of a stage, in the columns of its tile. */
@@ -95,7 +89,7 @@ TARGET static void produce_row(tile *work, int64_t index, int64_t row, const tar
     pixels in = {(const unit *)at->middle, UNITS, at->vectors, count * UNITS, UNITS};
     if (stage->depthwise_weight) {
         depthwise_row(at, row);
-    } else if (takes_patches(stage)) {
+    } else if (stage->source == FASTSEG_PATCHES) {
         narrow_rows(at, row * stage->stride - 1, 3);
         in.pixel_stride = stage->stride * stage->in_channels * UNITS / LANES;
         in.segments = 3;
@@ -112,7 +106,7 @@ static void clear_borders(level *at)
 {
     const int64_t left = larger(-at->first, 0), right = larger(at->first + at->columns - at->width, 0);
     memset(at->zeros, 0, (size_t)at->row_size * sizeof(float));
-    if (takes_patches(at->stage)) { /* [column][channel], and some floats that complete a vector */
+    if (at->stage->source == FASTSEG_PATCHES) { /* [column][channel], and some floats that complete a vector */
         memset(at->ring, 0, (size_t)(at->rows * at->row_size) * sizeof(float));
         return;
     }
@@ -147,8 +141,9 @@ static int64_t lay_out(tile *work, int64_t begin, int64_t end, float *memory)
         at->rows = 2 * stage->dilation + 1;
         begin = larger(at->first, 0);
         end = smaller(at->first + at->columns, at->width);
-        const int64_t patches = takes_patches(stage);
-        at->row_size = patches ? round_up(at->columns * stage->in_channels + 1, LANES) : at->vectors * at->columns * LANES;
+        const int patches = stage->source == FASTSEG_PATCHES;
+        at->row_size = patches ? round_up(at->columns * stage->in_channels + 1, LANES) /* halves come in pairs */
+                               : at->vectors * at->columns * LANES;
         if (memory) {
             at->ring = memory + used;
             at->zeros = at->ring + at->rows * at->row_size;
@@ -219,8 +214,8 @@ static int run_chain(const fastseg_chain *chain)
     const int64_t size = divide(&sizes, &columns, &bands);
     const int64_t height = sizes.levels[chain->count - 1].out_height, width = sizes.levels[chain->count - 1].out_width;
     const int64_t across = (width - 1) / columns + 1, tiles = chain->images * across * bands;
-    float *memory = NULL;
-    if (posix_memalign((void **)&memory, 64, (size_t)(size * chain->threads) * sizeof(float))) return 1;
+    float *memory = aligned_alloc(LANES * sizeof(float), (size_t)(size * chain->threads) * sizeof(float));
+    if (!memory) return 1;
 #pragma omp parallel for num_threads(chain->threads) schedule(static)
     for (int64_t i = 0; i < tiles; i++) {
         tile work = {.chain = chain, .image = i / bands / across};

@@ -61,17 +61,11 @@ TARGET static void copy_row(const level *at, const element *input, int64_t count
                       element_load(input + x * channels + v * LANES, channels - v * LANES));
 }
 
-/* A row of the map, or of bytes, without a change of layout. */
-TARGET static void copy_values(const fastseg_chain *chain, const void *input, int64_t start, int64_t count, float *slot)
+/* A row of the map without a change of layout. */
+TARGET static void copy_values(const element *input, int64_t count, float *slot)
 {
-    for (int64_t i = 0; i < count; i += LANES) {
-        const int64_t left = count - i;
-        vec_store_some(slot + i,
-                       chain->scale ? vec_fma(bytes_load((const uint8_t *)input + start + i, left),
-                                              vec_load(chain->scale + i % 48), vec_load(chain->shift + i % 48))
-                                    : element_load((const element *)input + start + i, left),
-                       left);
-    }
+    for (int64_t i = 0; i < count; i += LANES)
+        vec_store_some(slot + i, element_load(input + i, count - i), count - i);
 }
 
 /* Where pixel `index` of `size` lies between two of `source` pixels, as torch has it. */

@@ -6,22 +6,23 @@ from all the rows that they depend on, and what looks at the whole map (global p
 
 from __future__ import annotations
 
+import math
 import weakref
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from fastseg.deploy.graph_capture import Node, aten, capture
 from fastseg.deploy.graph_phases import cut_into_phases, is_view
-from fastseg.deploy.graph_schedule import Compute, Forget, Release, Rows, Schedule, Whole, schedule
+from fastseg.deploy.graph_schedule import Compute, Forget, Rows, Schedule, Whole, schedule
 from fastseg.deploy.model import DeployedModel
 from fastseg.errors import ConfigError
 from fastseg.ops import upsample_argmax
 
 # Larger bands leave the processor's caches and smaller ones are slower for their number
-LARGEST_BAND = 8 * 2**20
+LARGEST_BAND = 16 * 2**20
 SMALLEST_BAND = 2**14
+LABEL_BYTES = 2  # for each pixel, while labels are made of logits
 
 
 class BandedProgram:
@@ -42,6 +43,7 @@ class BandedProgram:
     ) -> None:
         self.deployed = deployed
         self.size = size
+        self.max_bytes = max_bytes
         self.phases = cut_into_phases(capture(deployed, *size, torch.device(device)))
         self.kept = {node for phase in self.phases.phases for node in phase.kept}
         self.schedule = self._fitting(max_bytes)
@@ -82,18 +84,17 @@ class BandedProgram:
 
     def _fitting(self, max_bytes: int | None) -> Schedule:
         """The schedule with the largest bands that fit."""
-        band_bytes, smallest = LARGEST_BAND, None
+        band_bytes, needed = LARGEST_BAND, []
         while band_bytes >= SMALLEST_BAND:
             found = schedule(self.phases, band_bytes)
-            if max_bytes is None or self._with_labels(found) <= max_bytes:
+            needed.append(self._with_labels(found))
+            if max_bytes is None or needed[-1] <= max_bytes:
                 return found
-            smallest = min(smallest or found, found, key=self._with_labels)
             band_bytes //= 2
-        assert smallest is not None
         height, width = self.size
         raise ConfigError(
-            f"the memory budget is {_megabytes(max_bytes or 0)} and an image of {height}x{width} pixels takes at least "
-            f"{_megabytes(self._with_labels(smallest))} with this network; raise the budget, or scale the image down"
+            f"the memory budget is {(max_bytes or 0) / 1e6:.1f} MB, and an image of {height}x{width} pixels takes at "
+            f"least {math.ceil(min(needed) / 1e5) / 10} MB with this network; raise the budget or scale the image down"
         )
 
     def _with_labels(self, found: Schedule) -> int:
@@ -164,8 +165,17 @@ def _copied(rows: Tensor, begin: int, end: int) -> Tensor:
     return rows[:, :, begin:end].clone()
 
 
-def _megabytes(count: int) -> str:
-    return f"{-(-count // 10**6)} MB"
-
-
 _programs: weakref.WeakKeyDictionary[DeployedModel, BandedProgram] = weakref.WeakKeyDictionary()
+
+
+def banded_labels(deployed: DeployedModel, images: Tensor, max_bytes: int) -> Tensor:
+    """uint8 RGB images (N,H,W,3) -> labels (N,H,W), as `deployed.labels`, in at most `max_bytes` besides both.
+
+    The last program of a network is kept for images of the same size. Raises ConfigError for a budget that is too
+    small.
+    """
+    size = (images.shape[1], images.shape[2])
+    program = _programs.get(deployed)
+    if program is None or (program.size, program.max_bytes) != (size, max_bytes):
+        program = _programs[deployed] = BandedProgram(deployed, size, max_bytes, device=images.device)
+    return program.labels(images)

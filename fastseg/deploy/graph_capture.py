@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from fastseg.deploy.graph_blocks import with_opaque_blocks
 from fastseg.deploy.model import DeployedModel
 from fastseg.layers.resize import resize
 
@@ -87,19 +88,27 @@ def input_size(height: int, width: int, scale: float) -> tuple[int, int]:
 
 
 def capture(deployed: DeployedModel, height: int, width: int, device: torch.device) -> Captured:
-    """What `deployed` does between the normalised image (1,3,height,width), not yet scaled, and its logits."""
+    """What `deployed` does between the normalised image (1,3,height,width), not yet scaled, and its logits.
+
+    A block that a kernel computes in one go is one operation, `fastseg::fused_block` of a map and the block.
+    """
+    network, blocks = with_opaque_blocks(deployed, device)
     size = input_size(height, width, deployed.preprocessing.input_scale)
     pixel = deployed.inputs(torch.zeros(1, 1, 1, 3, dtype=torch.uint8, device=device), scale=1.0)
     # no memory is touched: the tracer copies shape and strides only
     image = pixel.expand(1, pixel.shape[1], height, width)
 
     def logits(inputs: Tensor) -> Tensor:
-        return deployed.logits(resize(inputs.contiguous(memory_format=torch.channels_last), size))
+        return network.logits(resize(inputs.contiguous(memory_format=torch.channels_last), size))
 
     with torch.no_grad():
         traced = make_fx(logits, tracing_mode="fake", _allow_non_fake_inputs=True)(image)
     traced.graph.eliminate_dead_code()
-    return _simplified(traced)
+    captured = _simplified(traced)
+    for node in captured.nodes:
+        if node.function is torch.ops.fastseg.fused_block.default:
+            node.args = (node.args[0], blocks[node.args[1]])
+    return captured
 
 
 def _simplified(traced: fx.GraphModule) -> Captured:
@@ -127,8 +136,8 @@ def _image(traced: fx.Node) -> Node:
 
 def _value(traced: fx.Node, values: dict[fx.Node, Any]) -> Any:
     """What a traced operation stands for: a tensor where only weights go in, an earlier node, or a new one."""
-    args = fx.map_arg(traced.args, values.__getitem__)
-    kwargs = dict(fx.map_arg(traced.kwargs, values.__getitem__))
+    args: tuple[Any, ...] = tuple(fx.map_arg(list(traced.args), values.__getitem__))
+    kwargs: Any = dict(fx.map_arg(traced.kwargs, values.__getitem__))
     if traced.target is operator.getitem:
         if isinstance(args[0], Node) and args[1] != 0:
             raise NotImplementedError(f"result {args[1]} of {args[0].function} cannot be computed in bands")

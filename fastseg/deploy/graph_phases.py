@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import networkx
+import networkx  # type: ignore[import-untyped]  # PyTorch's own dependency
 
 from fastseg.deploy.graph_capture import Captured, Node
 from fastseg.deploy.graph_rows import Rule
@@ -64,11 +64,11 @@ def cut_into_phases(captured: Captured) -> Phases:
             phase.banded.insert(0, image)
     if any(_reads_whole(user, image, rules) for user in image.users) and image not in phases[0].banded:
         phases[0].banded.insert(0, image)
-    for phase, node in ((phases[phase_of[node]], node) for node in captured.nodes if node in banded):
-        if node is output or any(_reads_whole(user, node, rules) for user in node.users):
-            phase.kept.append(node)
-        elif node is not image and any(phase_of[user] > phase_of[node] for user in node.users):
-            phase.kept.append(node)
+    for node in (node for node in captured.nodes if node in banded):
+        read_whole = any(_reads_whole(user, node, rules) for user in node.users)
+        read_later = node is not image and any(phase_of[user] > phase_of[node] for user in node.users)
+        if node is output or read_whole or read_later:
+            phases[phase_of[node]].kept.append(node)
     return Phases(phases, rules, small_rules, image, output, _last_uses(captured, rules, phase_of))
 
 

@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastseg.deploy.graph_blocks import stride_of
 from fastseg.deploy.graph_capture import Node
+from fastseg.deploy.separable import FusedSeparable
 from fastseg.layers.resize import resize
 
 
@@ -89,6 +91,34 @@ class Window(Rule):
         """Rows of the padded map, counted from the map's first."""
         start = first * self.stride - self.padding
         return start, start + (last - first - 1) * self.stride + self.reach
+
+
+class FusedRows(Rule):
+    """A fused block: its rows from the rows that they depend on, and a few more, whose results are left out.
+
+    The kernel pads every map with zeros; what it computes next to these in the midst of the map is not used.
+    """
+
+    def __init__(self, node: Node, block: FusedSeparable) -> None:
+        super().__init__(node, [node.args[0]])
+        self.block = block
+        self.stride = stride_of(block)
+        self.reach = 0  # rows before and after
+        for stage in reversed(block.chain()):
+            dilation = stage.depthwise.dilation[0] if stage.depthwise is not None else int(stage.patches)
+            self.reach = self.reach * stage.stride + dilation
+
+    def needs(self, first: int, last: int) -> tuple[int, int]:
+        # from a multiple of the stride, so that the band's rows are some of the map's
+        start = (first * self.stride - self.reach) // self.stride * self.stride
+        return max(0, start), min(self.rows, (last - 1) * self.stride + self.reach + 1)
+
+    def workspace(self, first: int, last: int) -> int:
+        return 2 * -(-self.reach // self.stride) * row_bytes(self.node)
+
+    def run(self, value_of: Callable[[Node], Tensor], first: int, last: int) -> Tensor:
+        skipped = first - self.needs(first, last)[0] // self.stride
+        return self.block(value_of(self.by_rows[0]))[:, :, skipped : skipped + last - first]
 
 
 class Transposed(Rule):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fastseg.deploy.conv import InferenceConv2d
 from fastseg.deploy.graph_capture import Node, aten, nodes_in
-from fastseg.deploy.graph_rows import Padding, Pointwise, Resampled, Rule, Slice, Transposed, Window
+from fastseg.deploy.graph_rows import FusedRows, Padding, Pointwise, Resampled, Rule, Slice, Transposed, Window
 
 Arguments = dict[str, Any]
 
@@ -20,6 +20,8 @@ def rule_for(node: Node) -> Rule | None:
     """How `node` is computed by rows, or None where it cannot be."""
     if node.function is None or len(node.shape) != 4:
         return None
+    if node.function is torch.ops.fastseg.fused_block.default:
+        return FusedRows(node, node.args[1])
     make = RULES.get(node.function)
     if make is None:
         return _pointwise(node) if torch.Tag.pointwise in node.function.tags else None
@@ -181,8 +183,8 @@ def _average_pool(node: Node, given: Arguments) -> Rule | None:
     return Window(node, apply, size=size[0], stride=stride[0], padding=padding[0])
 
 
-def _pair(value: int | list[int]) -> tuple[int, int]:
-    both = [value] if isinstance(value, int) else list(value)
+def _pair(value: int | Sequence[int]) -> tuple[int, int]:
+    both = [value] if isinstance(value, int) else value
     return both[0], both[-1]
 
 

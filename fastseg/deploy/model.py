@@ -10,6 +10,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from fastseg.deploy.fold import fold_norms, fuse_activations, replace
 from fastseg.deploy.precision import narrowed
+from fastseg.deploy.row_bands import use_row_bands
 from fastseg.deploy.separable import fuse_separable
 from fastseg.errors import ConfigError, suggest
 from fastseg.ops import normalize_images, upsample_argmax
@@ -93,5 +94,6 @@ def deploy(model: SegModel, *, precision: str = "fp32") -> DeployedModel:
     if dtype != torch.float32:
         network, input_dtype = narrowed(network, dtype) or (network, None)
     fuse_separable(network)
+    use_row_bands(network)
     # last, since it also makes convolutions forget what was laid out for the small images that networks were tried with
     return DeployedModel(network.to(memory_format=torch.channels_last), precision, input_dtype)

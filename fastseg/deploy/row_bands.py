@@ -1,7 +1,8 @@
 """The stages that see the image itself, computed a band of rows at a time.
 
-Their maps are the largest of a network. Those of a band fit into the processor's cache, and none is so large that the
-allocator hands its memory back to the system and gets it anew, zeroed, for the next one.
+Their maps are the largest of a network, and glibc hands the memory of a large map back to the system, to get it anew
+and zeroed for the next one. Those of a band are smaller. Where that memory is kept in any case (`fastseg.tune_cpu`),
+the rows that neighbouring bands have in common cost more than a warm cache saves, and the whole is computed at once.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fastseg import memory
 from fastseg.deploy.fold import probe_images, replace
 
-BAND_PIXELS = 2**18  # of the image in a band: 128 rows of a Cityscapes image
-MIN_ROWS = 8  # of the result in a band; fewer would be computed mostly for their neighbours' sake
-PROBE_ROWS = 256
+HANDED_BACK = 32 * 2**20  # bytes; glibc keeps smaller blocks, in time
+BAND_BYTES = 12 * 2**20  # of the largest map of a band
+MIN_ROWS = 4  # of the result in a band; fewer would be computed mostly for their neighbours' sake
+PROBE_ROWS, PROBE_COLUMNS = 128, 4
 
 
 @dataclass(frozen=True)
@@ -31,18 +34,22 @@ class Reach:
 class RowBands(nn.Module):
     """`stage`, which maps (N,C,H,W) to (N,C',ceil(H/stride),w), computed in bands of rows with all that they depend on.
 
-    Results are those of the whole, apart from how convolutions round at different sizes. Small images, and those on
-    other devices than a CPU, are computed as a whole.
+    Its largest map has `values` numbers for each pixel of the image, 8 being 32 channels at half the size. Results are
+    the whole's, apart from how convolutions round at different sizes. Where bands do not pay, and while exporting, the
+    whole is computed.
     """
 
-    def __init__(self, stage: nn.Module, reach: Reach) -> None:
+    def __init__(self, stage: nn.Module, reach: Reach, values: float = 8.0) -> None:
         super().__init__()
         self.stage = stage
         self.reach = reach
+        self.values = values
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = max(MIN_ROWS, BAND_PIXELS // (x.shape[-1] * self.reach.stride)) if self._pays(x) else 0
-        return self.in_bands(x, rows) if rows else self.stage(x)
+        if torch.compiler.is_compiling() or not self._pays(x):
+            return self.stage(x)
+        row_bytes = self.values * x.element_size() * x.shape[-1] * self.reach.stride
+        return self.in_bands(x, max(MIN_ROWS, int(BAND_BYTES / row_bytes)))
 
     def in_bands(self, x: Tensor, rows: int) -> Tensor:
         """The stage's result, `rows` of its rows at a time."""
@@ -60,27 +67,29 @@ class RowBands(nn.Module):
                 band = band[:, :, skipped : skipped + last - first]
                 if result is None:
                     shape = (count, band.shape[1], total, band.shape[3])
-                    result = torch.empty(
-                        shape, dtype=band.dtype, device=band.device, memory_format=torch.channels_last
-                    )
+                    result = torch.empty(shape, dtype=band.dtype, device=band.device, memory_format=torch.channels_last)
                 result[image : image + 1, :, first:last] = band
         return self.stage(x) if result is None else result
 
     def _pays(self, x: Tensor) -> bool:
-        if torch.compiler.is_compiling() or torch.jit.is_tracing() or x.device.type != "cpu" or x.ndim != 4:
+        if x.device.type != "cpu" or x.ndim != 4 or (torch.is_grad_enabled() and x.requires_grad):
             return False
-        return x.shape[-2] * x.shape[-1] >= 2 * BAND_PIXELS and not (torch.is_grad_enabled() and x.requires_grad)
+        largest = self.values * x.element_size() * x.shape[-2] * x.shape[-1]
+        return largest > HANDED_BACK and not memory.pages_are_kept()
 
 
 def use_row_bands(network: nn.Module) -> None:
     """Compute in bands what in `network` takes the image, makes a smaller map of it in several steps, and is local."""
+    images = next(probe_images(network))
     found: dict[nn.Module, nn.Module] = {}
     parts: set[nn.Module] = set()
-    for module, channels in _stages_on_the_image(network):
-        reach = None if module in parts else reach_of(module, channels)
+    for stage, values in _stages_on(images, network):
+        if isinstance(stage, RowBands):
+            parts.update(stage.modules())
+        reach = None if stage in parts else reach_of(stage, images.shape[1])
         if reach is not None and reach.stride > 1:
-            found[module] = RowBands(module, reach)
-            parts.update(module.modules())
+            found[stage] = RowBands(stage, reach, values)
+            parts.update(stage.modules())
     replace(network, found)
 
 
@@ -95,8 +104,11 @@ def reach_of(stage: nn.Module, channels: int) -> Reach | None:
         tensor.data.fill_(0 if name.endswith(("bias", "running_mean")) else 1)
     like = next(probe.parameters())
     images = torch.eye(PROBE_ROWS, dtype=like.dtype, device=like.device)[:, None, :, None]
-    with torch.no_grad():
-        lit = probe(images.expand(-1, channels, -1, -1).contiguous()).abs().sum((1, 3)) != 0
+    try:
+        with torch.no_grad():
+            lit = probe(images.expand(-1, channels, -1, PROBE_COLUMNS).contiguous()).abs().sum((1, 3)) != 0
+    except RuntimeError:  # without padding, images can be too small
+        return None
     stride = PROBE_ROWS // lit.shape[1]
     if PROBE_ROWS % lit.shape[1] or not lit.any(0).all():
         return None
@@ -110,17 +122,17 @@ def reach_of(stage: nn.Module, channels: int) -> Reach | None:
     return Reach(stride, before, after) if same and inside.sum() > 1 else None
 
 
-def _stages_on_the_image(network: nn.Module) -> list[tuple[nn.Module, int]]:
-    """Modules that make one map of the network's image alone by several convolutions, outer ones first, and its
-    channels. Convolutions that a kernel does in one go do not run as modules, and do not count."""
-    images = next(probe_images(network))
-    ran: set[nn.Module] = set()
+def _stages_on(images: Tensor, network: nn.Module) -> list[tuple[nn.Module, float]]:
+    """Modules that make one map of the images alone by several convolutions, outer ones first, and how many numbers the
+    largest result of these has for each pixel. What a kernel does in one go does not run as modules, and counts not."""
+    sizes: dict[nn.Module, int] = {}
     takers: set[nn.Module] = set()
 
     def look(module: nn.Module, args: tuple[object, ...], result: object) -> None:
-        ran.add(module)
-        if len(args) == 1 and args[0] is images and isinstance(result, Tensor):
-            takers.add(module)
+        if isinstance(result, Tensor):
+            sizes[module] = result.numel()
+            if len(args) == 1 and args[0] is images:
+                takers.add(module)
 
     hooks = [module.register_forward_hook(look) for module in network.modules()]
     try:
@@ -129,8 +141,9 @@ def _stages_on_the_image(network: nn.Module) -> list[tuple[nn.Module, int]]:
     finally:
         for hook in hooks:
             hook.remove()
-    return [
-        (module, images.shape[1])
-        for module in network.modules()
-        if module in takers and sum(part in ran for part in module.modules() if isinstance(part, nn.Conv2d)) > 1
-    ]
+    stages = []
+    for stage in network.modules():
+        steps = [sizes[part] for part in stage.modules() if isinstance(part, nn.Conv2d) and part in sizes]
+        if stage in takers and len(steps) > 1:
+            stages.append((stage, max(steps) / images[:, 0].numel()))
+    return stages

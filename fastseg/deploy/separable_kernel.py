@@ -17,7 +17,7 @@ LANES = 16  # channels in a vector
 PANEL = 4  # vectors of outputs that a product makes at a time
 MAX_STAGES = 4
 PRECISIONS = {torch.float32: 1, torch.bfloat16: 2}
-COPY, EXPAND, PATCHES, RESIZE = 0, 1, 2, 4
+COPY, EXPAND, PATCHES, RESIZE = range(4)  # what a ring of rows is filled with
 
 _WEIGHTS = (
     "expand_weight",
@@ -47,7 +47,7 @@ class _Stage(ctypes.Structure):
 
 class _Chain(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_void_p) for name in ("input", "side", "addend", "output", "scale", "shift")),
+        *((name, ctypes.c_void_p) for name in ("input", "side", "addend", "output")),
         *((name, ctypes.c_int64) for name in ("images", "height", "width")),
         *((name, ctypes.c_int64) for name in ("source_height", "source_width", "align_corners")),
         ("stages", ctypes.POINTER(_Stage)),

@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 class Job:
     """What to measure. `variants` are names of `bench_stages`; without `weights` the network's are random.
 
+    `input_scale` takes the place of the weights' own factor from image to network input.
     Rounds end with `rounds` of them or the first that ends after `seconds`.
     """
 
@@ -47,6 +48,7 @@ class Job:
     height: int
     width: int
     weights: str | None = None
+    input_scale: float | None = None
     num_classes: int = 19
     device: str = "cpu"
     threads: int = 1
@@ -162,7 +164,11 @@ def _take_turns(variants: dict[str, Variant], image: np.ndarray, found: JobTimes
 
 def _model(job: Job) -> SegModel:
     if job.weights is not None:
-        return load_model(job.model, weights=job.weights)
+        model = load_model(job.model, weights=job.weights)
+        info = model.weights_info
+        if info is not None and job.input_scale is not None:
+            model.weights_info = replace(info, preprocessing=replace(info.preprocessing, input_scale=job.input_scale))
+        return model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return create_model(job.model, num_classes=job.num_classes).eval()

@@ -89,7 +89,8 @@ def aligned(columns: Sequence[str], rows: Rows) -> list[str]:
 def _model_text(result: ModelBench) -> list[str]:
     job, found = result.job, result.together
     lines = [
-        f"{job.model}, {f'weights {job.weights}' if job.weights else 'random weights'}, {job.height}x{job.width}, "
+        f"{job.model}, {f'weights {job.weights}' if job.weights else 'random weights'}, {job.height}x{job.width}"
+        f"{f' at {job.input_scale:g} of its size' if job.input_scale not in (None, 1) else ''}, "
         f"{where(job)}"
     ]
     if found.error:

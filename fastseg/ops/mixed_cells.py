@@ -39,11 +39,12 @@ class Blocks(NamedTuple):
 
 def fill_mixed(maps: Maps, blocks: Blocks) -> None:
     """Write the labels of blocks whose corners disagree."""
-    left = not_beaten(maps, blocks)
-    counts, order = left.sum(0).sort(descending=True)  # blocks with more than r classes left come first, for every r
-    blocks = blocks.of(order)
-    classes = left.index_select(1, order).T.contiguous().nonzero()[:, 1]  # block after block, in ascending order
+    left = not_beaten(maps, blocks).T.contiguous()
+    classes = left.nonzero()[:, 1]  # of one block after the other, in ascending order
+    counts = left.sum(1)
     start = counts.cumsum(0) - counts
+    counts, order = counts.sort(descending=True)  # blocks with more than r classes left come first, for every r
+    blocks, start = blocks.of(order), start.index_select(0, order)
     more = int((counts > 2).sum())
     step = max(1, CHUNK // (len(maps.rows.pixels) * len(maps.columns.pixels)))
     for begin, end in ((0, more), (more, len(counts))):
@@ -107,7 +108,7 @@ class _Pixels:
 
     def classes(self, rank: int, m: int | None = None) -> Tensor:
         """The class of that rank in the first m blocks, (m,)."""
-        return self._classes[self._start[:m] + rank]
+        return self._classes.index_select(0, self._start[:m] + rank)
 
     def values(self, classes: Tensor) -> Tensor:
         """Logits (4,m) of one class each at the corners of the first m blocks, in float64."""

@@ -67,8 +67,9 @@ def _fill_band(labels: Tensor, logits: Tensor, rows: Side, columns: Side, runs: 
     labels[:, begin:end] = lines.index_select(1, rows.run[begin:end] - runs.start)
 
     image, row, column = mixed.nonzero(as_tuple=True)
-    starts = ((image * h + index[row]) * w for index in (above, below))
-    places = [start + index[column] for start in starts for index in (columns.first, columns.second)]
+    starts = [(image * h + index.index_select(0, row)) * w for index in (above, below)]
+    left_and_right = [index.index_select(0, column) for index in (columns.first, columns.second)]
+    places = [start + index for start in starts for index in left_and_right]
     blocks = Blocks(image, row + runs.start, column, torch.stack(places))
     step = max(1, BAND // (4 * k))
     for begin in range(0, len(image), step):

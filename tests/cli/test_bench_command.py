@@ -76,6 +76,7 @@ def test_files_hold_the_rows_and_the_command_that_made_them(
         (["--seconds", "0"], "--seconds is 0.0"),
         (["--rounds", "0"], "--rounds is 0"),
         (["--limit", "-1"], "--limit is -1.0"),
+        (["--input-scale", "1"], "--input-scale is 1.0; it goes with --weights"),
         (["--classes", "0"], "--classes is 0"),
         (["--device", "cuda:99"], "--device cuda:99 cannot be used"),
         (["--weights", "kitti"], "no weights 'kitti'"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-from dataclasses import replace
 
 import pytest
 import torch
@@ -13,10 +12,8 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from fastseg.deploy import DeployedModel
 from fastseg.deploy.conv import InferenceConv2d
-from fastseg.errors import ConfigError
-from fastseg.types import Preprocessing, SegModel, WeightsInfo
-from networks import NAMES, NUM_CLASSES, SLOW, build
-from toys import INFO
+from fastseg.types import Preprocessing, SegModel
+from networks import NAMES, SLOW, build
 
 SIZES = ((64, 96), (49, 31), (1, 1))
 # Norms that cannot be folded, by network; every other has none left. In ESPNet they follow sums and concatenations, in
@@ -30,10 +27,13 @@ NORMS_LEFT = {
     "gscnn_r50": 3,
     "gscnn_r101": 3,
     "gscnn_wrn38": 20,
-    "swiftnet_r18": 9,
+    "swiftnet_r18": 11,
     "swiftnet_r18_pyramid": 56,
 }
-LARGE = (*SLOW, "pspnet_r101")
+# the same blocks as in pspnet_r18, icnet_r50_half and the others, and most of the time
+LARGE = {*SLOW, "pspnet_r50", "pspnet_r101", "icnet_r50", "gscnn_r50", "dfseg_df2_2"} | {
+    name for name in NAMES if name.startswith("fastfcn")
+}
 
 
 @pytest.fixture(
@@ -79,23 +79,17 @@ def counted(network: nn.Module, *types: type[nn.Module]) -> int:
 
 def test_a_deployed_network_says_the_same(model: SegModel, deployed: DeployedModel) -> None:
     exact = copy.deepcopy(model).double()
+    folded = exact.deploy()
     for size in SIZES:
         images = pictures(*size)
         expected, plain = logits_of(exact, images, torch.float64), logits_of(model, images, torch.float32)
         with torch.inference_mode():
             logits = deployed(images).double()
+            double = folded.network(normalised(images, model.preprocessing)).logits
+        assert (double - expected).abs().max() < 1e-11 * expected.abs().max()
         # one part in 100,000 of the logits, or as much as float32 itself rounds, twice, where networks are deep
         rounding = (plain - expected).abs().max()
         assert (logits - expected).abs().max() < 1e-5 * expected.abs().max() + 2 * rounding
-
-
-def test_folding_is_exact_apart_from_rounding(model: SegModel) -> None:
-    exact = copy.deepcopy(model).double()
-    network = exact.deploy().network
-    x = torch.randn(2, 3, 33, 65, dtype=torch.float64)
-    with torch.inference_mode():
-        expected, logits = exact(x).logits, network(x).logits
-    assert (logits - expected).abs().max() < 1e-11 * expected.abs().max()
 
 
 def test_the_network_given_stays_as_it_is(model: SegModel) -> None:

@@ -127,7 +127,7 @@ def test_an_inverted_residual_adds_its_input(size: tuple[int, int, int], dtype: 
 
 @st.composite
 def sequences(draw: st.DrawFn) -> tuple[nn.Module, int]:
-    """One or two separable convolutions, perhaps after a first convolution and before a last; and the input channels."""
+    """One or two separable convolutions, perhaps between a first and a last convolution; and the input channels."""
     stem = draw(st.booleans())
     count = inputs = draw(st.sampled_from([1, 3, 4]) if stem else channels)
     blocks: list[nn.Module] = []

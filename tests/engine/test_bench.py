@@ -67,6 +67,13 @@ def test_multiply_adds_are_those_of_the_networks_facts() -> None:
     assert bench_job._macs(model, job) == model_facts("fast_scnn").macs["512x1024"]
 
 
+def test_an_input_scale_takes_the_place_of_the_weights_own() -> None:
+    job = replace(JOB, variants=("fp32",), height=64, width=128)
+    own = bench_job._macs(bench_job._model(job), job)
+    half = replace(job, input_scale=bench_job._model(job).preprocessing.input_scale / 2)
+    assert bench_job._macs(bench_job._model(half), half) == pytest.approx(own / 4, rel=0.02)  # pyramid grids stay
+
+
 def test_a_result_survives_its_way_through_json(found: JobTimes) -> None:
     assert JobTimes.from_dict(json.loads(json.dumps(asdict(found)))) == found
 

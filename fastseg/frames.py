@@ -115,7 +115,7 @@ class RawSource:
 
 
 def _read_into(stream: BinaryIO, target: np.ndarray) -> int:
-    """Fill `target`, uint8 (bytes,), from a pipe, which gives what it has; fewer bytes than asked for only at its end."""
+    """Fill `target`, uint8 (B,), from a pipe, which gives what it has; less than that many bytes only at its end."""
     length = 0
     while length < len(target):
         data = stream.read(len(target) - length)

@@ -14,13 +14,13 @@ torch.set_num_threads(1)  # networks here are too small to share, and their resu
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Where pytest-xdist shares the tests among processes, those of a file stay together, for its fixtures' sake; of
-    the two files that are most of the work, those of one network, and those of one data set's recipes."""
+    the files that are most of the work, those of one network, and those of one data set's recipes."""
     if not config.pluginmanager.hasplugin("xdist"):
         return
     for item in items:
         callspec = getattr(item, "callspec", None)
         part = ""
-        if callspec and item.path.name == "test_contract.py":
+        if callspec and item.path.name in ("test_contract.py", "test_deploy.py"):
             part = callspec.params.get("name", "")
         elif callspec and "config" in callspec.params and item.path.name == "test_architecture.py":
             part = callspec.params["config"].parent.name

@@ -44,7 +44,7 @@ HEADER = """# Labels of upsampled logits
 followed by `argmax(1)` or by `max(1)[1]`. Logits lie in memory as the networks around give them: class by class for
 interpolation, unless the row says otherwise, and channels_last, as from a deployed network, for ours. All ways take
 turns in one process, {rounds} rounds after one to warm up; times are medians over rounds, ratios medians of the ratios
-of one round, with quartiles. Uniform are the cells of four neighbours whose largest logits are of one class: nothing is
+of one round, with quartiles. Time is {clock}. Uniform are the cells of four neighbours whose largest logits are of one class: nothing is
 computed there. Wrong are pixels whose label is not that of interpolation in float64.
 
 | logits | uniform | way | ms | **against argmax** | quartiles | **against max** | quartiles | wrong pixels |
@@ -111,7 +111,7 @@ def uniform_share(logits: Tensor) -> float:
     return float(torch.stack([first == other for other in others]).all(0).float().mean())
 
 
-def rows(name: str, logits: Tensor, rounds: int) -> str:
+def rows(name: str, logits: Tensor, rounds: int, clock: Callable[[], float]) -> str:
     """The lines of these logits."""
     layouts = logits.contiguous(), logits.contiguous(memory_format=torch.channels_last)
     expected = F.interpolate(logits.double(), SIZE, mode="bilinear").argmax(1)
@@ -120,9 +120,9 @@ def rows(name: str, logits: Tensor, rounds: int) -> str:
     times: dict[str, list[float]] = {title: [] for title in wrong}
     for _ in range(rounds):
         for title, taken in times.items():
-            began = time.perf_counter()
+            began = clock()
             WAYS[title](*layouts)
-            taken.append(time.perf_counter() - began)
+            taken.append(clock() - began)
     text = ""
     shape = "x".join(str(length) for length in logits.shape[1:])
     for title, taken in times.items():
@@ -167,6 +167,8 @@ def main() -> None:
         parser.error(f"--rounds is {args.rounds}; quartiles need 2 or more")
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
+    # of one thread, the processor's time is the time on the clock, less what other programs took of it
+    clock = time.process_time if args.threads == 1 else time.perf_counter
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     text = HEADER.format(
         command=f"tools/bench_ops.py --rounds {args.rounds} --threads {args.threads}",
@@ -176,11 +178,12 @@ def main() -> None:
         date=datetime.date.today(),
         commit=commit.stdout.strip(),
         rounds=args.rounds,
+        clock="the processor's" if args.threads == 1 else "on the clock",
     )
     print(text, end="", flush=True)
     with torch.inference_mode():
         for name, make in LOGITS.items():
-            lines = rows(name, make(), args.rounds)
+            lines = rows(name, make(), args.rounds, clock)
             print(lines, end="", flush=True)
             text += lines
     memory = []

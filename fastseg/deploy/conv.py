@@ -76,11 +76,11 @@ class InferenceConv2d(nn.Conv2d):
         return self._conv_forward(x.float(), self.weight.float(), bias)
 
     def _packs(self, x: Tensor) -> bool:
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():  # first: what follows would cut a graph in pieces
+            return False
         if type(x) is not Tensor or x.device.type != "cpu" or x.ndim != 4 or x.dtype not in PACKED_DTYPES:
             return False
         if self.padding_mode != "zeros" or isinstance(self.padding, str) or not _onednn_has_the_functions():
-            return False
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
             return False
         return not (torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad))
 

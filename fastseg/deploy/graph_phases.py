@@ -109,6 +109,7 @@ def _cheapest_cut(
     """
     banded = {captured.nodes[0], *rules}
     graph = networkx.DiGraph()
+    graph.add_nodes_from(("before", "later"))
     for node in captured.nodes:
         if node in banded:
             # the image is in the caller's memory

@@ -127,8 +127,9 @@ def _convolution(node: Node, given: Arguments) -> Rule | None:
 
 def _transposed(node: Node, given: Arguments) -> Rule | None:
     padding, extra = given["padding"], given["output_padding"]
-    if extra[0] > 0:
-        return None
+    size, stride, dilation = given["weight"].shape[2], given["stride"][0], given["dilation"][0]
+    if extra[0] > 0 or dilation * (size - 1) + 1 < stride:
+        return None  # some rows are no row's
 
     def apply(x: Tensor) -> Tensor:
         y = F.conv_transpose2d(
@@ -143,7 +144,6 @@ def _transposed(node: Node, given: Arguments) -> Rule | None:
         )
         return y.relu_() if node.relu else y
 
-    size, stride, dilation = given["weight"].shape[2], given["stride"][0], given["dilation"][0]
     return Transposed(node, apply, size=size, stride=stride, padding=padding[0], dilation=dilation)
 
 

@@ -79,8 +79,9 @@ def scaled_side(side: int, factor: float) -> int:
     """`max(1, round(side * factor))` in whole numbers, since a symbolic side cannot be rounded in every format."""
     share = Fraction(factor).limit_denominator(10_000)
     doubled, whole = 2 * side * share.numerator, 2 * share.denominator
+    # nothing negative is divided: ONNX would round towards zero
     up = (doubled + share.denominator) // whole  # halves round up
-    down = -((share.denominator - doubled) // whole)  # halves round down
+    down = (doubled + share.denominator - 1) // whole  # halves round down
     return cast(int, torch.sym_max(1, up - (up - down) * (up % 2)))
 
 

@@ -58,8 +58,9 @@ def grid_for(x: Tensor, rows: int, *, aspect: bool) -> tuple[int, int]:
         return rows, rows
     height, width = x.shape[-2:]
     doubled = 2 * rows * width
+    # nothing negative is divided: exported to ONNX, that would round towards zero
     up = (doubled + height) // (2 * height)  # halves round up
-    down = -((height - doubled) // (2 * height))  # halves round down
+    down = (doubled + height - 1) // (2 * height)  # halves round down
     return rows, cast(int, torch.sym_max(1, up - (up - down) * (up % 2)))
 
 

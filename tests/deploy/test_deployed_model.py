@@ -42,7 +42,7 @@ def test_images_go_through_what_the_weights_say(model: SegModel, order: str, sca
         labels = deployed.labels(images)
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
     assert torch.equal(labels, upsample_argmax(logits, (41, 63)))
-    assert deployed.weights_info is model.weights_info
+    assert deployed.weights_info == model.weights_info
 
 
 def test_a_scale_that_is_given_takes_the_place_of_the_weights(model: SegModel) -> None:

@@ -357,6 +357,41 @@ def test_predict_takes_a_file_after_save_as_an_input(
     assert sorted(path.name for path in (tmp_path / "fastseg_out").iterdir()) == ["a_ids.png", "b_ids.png"]
 
 
+def test_predict_saves_confidence_and_takes_batches(weights: Path, tmp_path: Path) -> None:
+    for name in "abc":
+        Image.fromarray(np.full((9, 12, 3), ord(name), np.uint8)).save(tmp_path / f"{name}.png")
+    out = tmp_path / "out"
+    arguments = ["predict", str(tmp_path / "?.png"), "--out", str(out), "--weights", str(weights), "--device", "cpu"]
+    assert main([*arguments, "--save", "ids", "--confidence", "--batch", "2"]) == 0
+    assert sorted(path.name for path in out.iterdir()) == [f"{a}_{b}.png" for a in "abc" for b in ("confidence", "ids")]
+    assert np.asarray(Image.open(out / "a_confidence.png")).shape == (9, 12)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--batch", "0"], "the batch size is 0; give at least 1 image"),
+        (["--batch", "two"], "--batch: invalid int value: 'two'"),
+        (["--threads", "-1"], "threads is -1; give at least 1"),
+        (["--max-mem", "lots"], "'lots' is no amount of memory; write it as 500MB"),
+        (["--max-mem", "1GB", "--flip"], "leave scales and flip out"),
+        (["--precision", "fp8"], "invalid choice: 'fp8'"),
+        (["--model", "gone.onnx"], "gone.onnx does not exist"),
+        (["--model", "gone.onnx", "--flip"], "for which flip cannot be chosen"),
+    ],
+)
+def test_predict_answers_a_wrong_value_in_one_line(
+    options: list[str], message: str, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "a.png")
+    source = [] if "--model" in options else ["--weights", str(weights)]
+    assert main(["predict", str(tmp_path / "a.png"), "--out", str(tmp_path / "out"), *source, *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_env_as_json_names_python_torch_and_devices(capsys: pytest.CaptureFixture[str]) -> None:
     import torch
 

@@ -44,8 +44,9 @@ HEADER = """# Labels of upsampled logits
 followed by `argmax(1)` or by `max(1)[1]`. Logits lie in memory as the networks around give them: class by class for
 interpolation, unless the row says otherwise, and channels_last, as from a deployed network, for ours. All ways take
 turns in one process, {rounds} rounds after one to warm up; times are medians over rounds, ratios medians of the ratios
-of one round, with quartiles. Time is {clock}. Uniform are the cells of four neighbours whose largest logits are of one class: nothing is
-computed there. Wrong are pixels whose label is not that of interpolation in float64.
+of one round, with quartiles. Time is {clock}. Uniform are the cells of four neighbours whose largest
+logits are of one class: nothing is computed there. Wrong are pixels whose label is not that of interpolation in
+float64.
 
 | logits | uniform | way | ms | **against argmax** | quartiles | **against max** | quartiles | wrong pixels |
 |---|---|---|---|---|---|---|---|---|

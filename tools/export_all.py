@@ -69,7 +69,7 @@ def document(rows: list[str], command: str) -> str:
 `{command}`, {datetime.date.today()}, {platform.machine()},
 torch threads: {torch.get_num_threads()}, {versions}.
 
-ONNX opset {OPSET}; OpenVINO in float32; torch: the .pt2 of torch.export. 19 classes, untrained, norms that have seen two
+ONNX opset {OPSET}; OpenVINO in float32; torch: the .pt2 of torch.export. 19 classes, untrained; norms have seen two
 drawn streets. Each written file was run on drawn streets of {", ".join(f"{n}x{h}x{w}" for n, h, w in SIZES)}
 (batch x height x width). Labels equal: of all their pixels, those with the label that the network gives in PyTorch;
 where they differ, the network's two scores are as close as rounding is. Logits are compared inside the file. Smallest

@@ -4,7 +4,7 @@
 
 #include "fastseg.h"
 
-/* What a stage's ring of rows is filled with. All but the first stage of a chain take what the stage before produces. */
+/* What fills a stage's ring of rows. All but the first stage of a chain take what the stage before produces. */
 enum {
     FASTSEG_COPY,    /* the input map */
     FASTSEG_EXPAND,  /* a 1x1 product of the input map */

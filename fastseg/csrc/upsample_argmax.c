@@ -139,17 +139,6 @@ INLINE void beat(float *const corners[4], int32_t k, int32_t winner, int32_t *re
     }
 }
 
-/* Marks the classes that are below the mean of two others at all corners: one of the two is above that everywhere.
- * The sums are rounded, but never past one another. */
-INLINE void beat_by_mean(float *const corners[4], int32_t k, int32_t one, int32_t two, int32_t *restrict beaten)
-{
-    const float *restrict a = corners[0], *restrict b = corners[1], *restrict c = corners[2], *restrict d = corners[3];
-    float of_a = a[one] + a[two], of_b = b[one] + b[two], of_c = c[one] + c[two], of_d = d[one] + d[two];
-    for (int32_t j = 0; j < k; j++) {
-        beaten[j] |= (of_a > a[j] + a[j]) & (of_b > b[j] + b[j]) & (of_c > c[j] + c[j]) & (of_d > d[j] + d[j]);
-    }
-}
-
 /* Finds the classes that may win in a cell with these labels at its corners; returns their number. */
 INLINE int64_t find_left(const struct room *room, int32_t k, const uint16_t labels[4])
 {
@@ -160,12 +149,8 @@ INLINE int64_t find_left(const struct room *room, int32_t k, const uint16_t labe
         for (int j = 0; j < i; j++) {
             seen |= labels[j] == labels[i];
         }
-        if (seen) {
-            continue;
-        }
-        beat(room->corners, k, labels[i], room->beaten);
-        if (i > 0) { /* it is not the label of the first corner */
-            beat_by_mean(room->corners, k, labels[0], labels[i], room->beaten);
+        if (!seen) {
+            beat(room->corners, k, labels[i], room->beaten);
         }
     }
     for (int32_t j = 0; j < k; j++) {

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fastseg.deploy.fold import replace
 from fastseg.deploy.model import DeployedModel
+from fastseg.deploy.row_bands import RowBands
 from fastseg.deploy.separable import FusedSeparable
 from fastseg.deploy.separable_kernel import kernel_runs
 
@@ -44,14 +46,17 @@ class _Opaque(nn.Module):
 def with_opaque_blocks(deployed: DeployedModel, device: torch.device) -> tuple[DeployedModel, list[FusedSeparable]]:
     """A copy on the same weights whose fused blocks are single operations, and these blocks by their index.
 
-    Blocks that the kernel cannot compute here stay as they are, and are captured in their parts.
+    Blocks that the kernel cannot compute here stay as they are, and are captured in their parts, and so do stages that
+    the network computes in bands of its own.
     """
     in_place = deployed.input_dtype is not None and device.type == "cpu"
     found = [module for module in deployed.modules() if in_place and isinstance(module, FusedSeparable)]
     blocks = [block for block in found if _runs(block)]
     same: dict[int, Any] = {id(tensor): tensor for tensor in (*deployed.parameters(), *deployed.buffers())}
     same.update({id(block): _Opaque(index, block) for index, block in enumerate(blocks)})
-    return copy.deepcopy(deployed, same), blocks
+    copied = copy.deepcopy(deployed, same)
+    replace(copied, {module: module.stage for module in copied.modules() if isinstance(module, RowBands)})
+    return copied, blocks
 
 
 def stride_of(block: FusedSeparable) -> int:

@@ -92,23 +92,28 @@ def capture(deployed: DeployedModel, height: int, width: int, device: torch.devi
 
     A block that a kernel computes in one go is one operation, `fastseg::fused_block` of a map and the block.
     """
-    network, blocks = with_opaque_blocks(deployed, device)
-    size = input_size(height, width, deployed.preprocessing.input_scale)
-    pixel = deployed.inputs(torch.zeros(1, 1, 1, 3, dtype=torch.uint8, device=device), scale=1.0)
+    with torch.inference_mode(False), torch.no_grad():  # inference mode hides operations from the tracer
+        network, blocks = with_opaque_blocks(deployed, device)
+        traced = _traced(network, height, width, device)
+        captured = _simplified(traced)
+    for node in captured.nodes:
+        if node.function is torch.ops.fastseg.fused_block.default:
+            node.args = (node.args[0], blocks[node.args[1]])
+    return captured
+
+
+def _traced(network: DeployedModel, height: int, width: int, device: torch.device) -> fx.GraphModule:
+    size = input_size(height, width, network.preprocessing.input_scale)
+    pixel = network.inputs(torch.zeros(1, 1, 1, 3, dtype=torch.uint8, device=device), scale=1.0)
     # no memory is touched: the tracer copies shape and strides only
     image = pixel.expand(1, pixel.shape[1], height, width)
 
     def logits(inputs: Tensor) -> Tensor:
         return network.logits(resize(inputs.contiguous(memory_format=torch.channels_last), size))
 
-    with torch.no_grad():
-        traced = make_fx(logits, tracing_mode="fake", _allow_non_fake_inputs=True)(image)
+    traced = make_fx(logits, tracing_mode="fake", _allow_non_fake_inputs=True)(image)
     traced.graph.eliminate_dead_code()
-    captured = _simplified(traced)
-    for node in captured.nodes:
-        if node.function is torch.ops.fastseg.fused_block.default:
-            node.args = (node.args[0], blocks[node.args[1]])
-    return captured
+    return traced
 
 
 def _simplified(traced: fx.GraphModule) -> Captured:

@@ -93,7 +93,7 @@ def deploy(model: SegModel, *, precision: str = "fp32") -> DeployedModel:
     input_dtype: torch.dtype | None = next((p.dtype for p in network.parameters()), dtype)
     if dtype != torch.float32:
         network, input_dtype = narrowed(network, dtype) or (network, None)
-    fuse_separable(network)
     use_row_bands(network)
+    fuse_separable(network)  # after the bands, which it makes superfluous where it has the whole stage
     # last, since it also makes convolutions forget what was laid out for the small images that networks were tried with
     return DeployedModel(network.to(memory_format=torch.channels_last), precision, input_dtype)

@@ -33,7 +33,17 @@ from fastseg.types import SegModel, WeightsInfo
 
 OPSET = 18  # of ONNX; Resize has all it needs since 13, and engines of 2023 know it
 TRACED = (2, 160, 192)  # every map of every network has more than one row and column: the coarsest stride is 128
-MINIMUM_SIDES = (1, 2, 33, 65, 129)  # smallest images that a file may take, in the order in which they are tried
+MINIMUM_SIDES = (
+    1,
+    2,
+    3,
+    5,
+    9,
+    17,
+    33,
+    65,
+    129,
+)  # smallest images that a file may take, in the order in which they are tried
 
 Save = Callable[[Path, ExportInfo], None]
 

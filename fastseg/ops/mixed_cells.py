@@ -55,27 +55,19 @@ def fill_mixed(maps: Maps, blocks: Blocks) -> None:
 
 
 def not_beaten(maps: Maps, blocks: Blocks) -> Tensor:
-    """Which classes (K,M) may win; the lowest and the highest label of the four corners are asked, and their mean."""
+    """Which classes (K,M) are not beaten by the label of a corner; the lowest and the highest of the four are asked."""
     k, m = len(maps.logits), len(blocks.image)
     places = blocks.corners.reshape(-1)
     logits = maps.logits.index_select(1, places).view(k, 4, m)
     classes = torch.arange(k, device=logits.device, dtype=maps.corners.dtype)[:, None]
-    low, high = maps.corners.index_select(0, places).view(4, m).aminmax(dim=0)
-    of_low, of_high = (logits.gather(0, label.long().expand(1, 4, m))[0] for label in (low, high))
-    # a + b > c + c at all corners also holds if it does after rounding
-    beaten = _least(of_low + of_high, logits + logits) > 0
-    for label, values in ((low, of_low), (high, of_high)):
-        lead = _least(values, logits)
+    beaten = torch.zeros((k, m), dtype=torch.bool, device=logits.device)
+    for label in maps.corners.index_select(0, places).view(4, m).aminmax(dim=0):
+        values = logits.gather(0, label.long().expand(1, 4, m))[0]
+        lead = values[0] - logits[:, 0]
+        for corner in range(1, 4):
+            torch.minimum(lead, values[corner] - logits[:, corner], out=lead)
         beaten |= (lead > 0) | ((lead == 0) & (classes > label))
     return beaten.logical_not_()
-
-
-def _least(values: Tensor, logits: Tensor) -> Tensor:
-    """By how much values (4,M) are larger than logits (K,4,M) at the corner where that is least: (K,M)."""
-    lead = values[0] - logits[:, 0]
-    for corner in range(1, 4):
-        torch.minimum(lead, values[corner] - logits[:, corner], out=lead)
-    return lead
 
 
 def _of_pairs(pixels: _Pixels) -> Tensor:

@@ -5,8 +5,7 @@ sum(w_i * x_i) over the corners, with weights w_i >= 0 that sum to 1 and are the
 
 - a class that is nowhere below another at the corners is not below it at any pixel; if it also has the lower index,
   the other one is not the label of any, since the lowest of equal ones is;
-- a class that is above another at every corner is above it at every pixel, since at least one weight is not 0;
-- so is, for the same reason, the mean of two classes, and at every pixel one of the two is not below their mean.
+- a class that is above another at every corner is above it at every pixel, since at least one weight is not 0.
 
 A class is beaten if the label of a corner rules it out in one of these ways. The label of a corner is the lowest of
 the largest classes there, so a label that all four corners share beats all others: those of lower index are below it

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastseg.data.road_scenes import render_scene
-from fastseg.deploy import DeployedModel, bands
+from fastseg.deploy import DeployedModel, bands, row_bands
 from fastseg.deploy.bands import BandedProgram, banded_labels
 from fastseg.deploy.graph_schedule import Compute
 from fastseg.errors import ConfigError
@@ -55,6 +55,7 @@ def bands_of(program: BandedProgram) -> int:
 def small_bands(monkeypatch: pytest.MonkeyPatch) -> None:
     """A dozen and more bands for pictures of the size that tests can afford."""
     monkeypatch.setattr(bands, "LARGEST_BAND", 2**16)
+    monkeypatch.setattr(row_bands, "BAND_PIXELS", 2**12)  # and the network itself bands of its first stage
 
 
 @pytest.mark.usefixtures("small_bands")

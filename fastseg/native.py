@@ -12,7 +12,7 @@ import functools
 import os
 from pathlib import Path
 
-VERSION = 1  # of the functions' arguments; csrc/module.c has the same number
+VERSION = 2  # of the functions' arguments; csrc/module.c has the same number
 SWITCH = "FASTSEG_NATIVE"
 
 

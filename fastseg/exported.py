@@ -79,7 +79,7 @@ class ExportedModel:
             return self._run(np.ascontiguousarray(images))
         except Exception as error:  # engines have no common exception
             raise CheckpointError(
-                f"{printable(self.path)} fails at an image of {width}x{height}: {_reason(error)}"
+                f"{printable(self.path)} fails at an image of {width}x{height}: {reason_of(error)}"
             ) from error
 
     def predict_array(self, image: np.ndarray) -> np.ndarray:
@@ -125,7 +125,7 @@ def open_exported(path: str | Path, *, threads: int | None = None, device: str |
         raise
     except Exception as error:  # damaged files raise many kinds of exception
         raise CheckpointError(
-            f"{printable(path)} cannot be opened as {name}: {_reason(error)}; export it again"
+            f"{printable(path)} cannot be opened as {name}: {reason_of(error)}; export it again"
         ) from error
     return ExportedModel(path, ExportInfo.from_text(text, path) if text else unknown_info(path), run)
 
@@ -134,8 +134,7 @@ def require_packages(name: str, packages: tuple[str, ...] | None = None) -> None
     """Raises MissingPackageError unless what a format needs is installed: to export to it, or only `packages`."""
     missing = [package for package in packages or PACKAGES[name] if find_spec(package) is None]
     if missing:
-        extras = "onnx,openvino" if name == "openvino" else name
-        raise MissingPackageError(f"{name} needs {', '.join(missing)}: pip install 'fastseg-zoo[{extras}]'")
+        raise MissingPackageError(f"{name} needs {', '.join(missing)}: pip install 'fastseg-zoo[{name}]'")
 
 
 def openvino_settings(threads: int | None) -> dict[str, object]:
@@ -220,5 +219,7 @@ def _check_signature(path: Path, inputs: int, takes_bytes: bool, given: list[Any
         )
 
 
-def _reason(error: Exception) -> str:
-    return printable(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)[:300]
+def reason_of(error: Exception) -> str:
+    """What an engine complains about, in one line: the first that says more than where in its source."""
+    lines = [line for line in str(error).strip().splitlines() if line and not line.startswith("Exception from ")]
+    return printable(lines[0] if lines else type(error).__name__)[:300]

@@ -6,7 +6,9 @@ from all the rows that they depend on, and what looks at the whole map (global p
 
 from __future__ import annotations
 
+import ctypes
 import math
+import sys
 import weakref
 
 import torch
@@ -23,14 +25,16 @@ from fastseg.ops import upsample_argmax
 LARGEST_BAND = 16 * 2**20
 SMALLEST_BAND = 2**14
 LABEL_BYTES = 2  # for each pixel, while labels are made of logits
+# What convolutions take for themselves and the allocator cannot use again, measured in bands (docs/results/huge.md)
+SCRATCH_BANDS = 10
 
 
 class BandedProgram:
     """`deployed` for images of one size, band by band, with at most `max_bytes` of memory besides weights and image.
 
-    `peak_bytes` is what it takes by its own count of the tensors alive; what libraries take within an operation is not
-    in it. Building it traces the network, about a second. Raises ConfigError where the budget is too small, naming the
-    smallest that is not.
+    `peak_bytes` is what it takes by its own estimate: tensors that are alive at a time, counted, and a supplement for
+    what libraries take within an operation. Building a program traces the network, about a second. Raises ConfigError
+    where the budget is too small, naming the smallest that is not.
     """
 
     def __init__(
@@ -50,7 +54,7 @@ class BandedProgram:
 
     @property
     def peak_bytes(self) -> int:
-        return self._with_labels(self.schedule)
+        return self._peak(self.schedule)
 
     def logits(self, images: Tensor) -> Tensor:
         """uint8 RGB images (N,H,W,3) of the program's size -> float32 logits (N,K,h,w), as `DeployedModel.forward`.
@@ -87,7 +91,7 @@ class BandedProgram:
         band_bytes, needed = LARGEST_BAND, []
         while band_bytes >= SMALLEST_BAND:
             found = schedule(self.phases, band_bytes)
-            needed.append(self._with_labels(found))
+            needed.append(self._peak(found))
             if max_bytes is None or needed[-1] <= max_bytes:
                 return found
             band_bytes //= 2
@@ -97,9 +101,10 @@ class BandedProgram:
             f"least {math.ceil(min(needed) / 1e5) / 10} MB with this network; raise the budget or scale the image down"
         )
 
-    def _with_labels(self, found: Schedule) -> int:
+    def _peak(self, found: Schedule) -> int:
         height, width = self.size
-        return max(found.peak_bytes, self.phases.output.bytes + LABEL_BYTES * height * width)
+        logits = found.peak_bytes + SCRATCH_BANDS * found.largest_band
+        return max(logits, self.phases.output.bytes + LABEL_BYTES * height * width)
 
 
 class _Run:
@@ -112,6 +117,7 @@ class _Run:
         self.rows: dict[Node, Rows[Tensor]] = {}
 
     def logits(self) -> Tensor:
+        _hand_back()
         for step in self.program.schedule.steps:
             if isinstance(step, Compute):
                 self._compute(step)
@@ -121,6 +127,7 @@ class _Run:
                 self.full[step.node] = self._whole(step.node)
             else:
                 del self.full[step.node]
+                _hand_back()
         return self.full[self.program.phases.output]
 
     def _whole(self, node: Node) -> Tensor:
@@ -159,6 +166,14 @@ class _Run:
             for first, _, _, held in self.rows[node].covering(begin, end)
         ]
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 2)
+
+
+def _hand_back() -> None:
+    """Give the system the memory that was freed, as far as the allocator (glibc's) can be told to."""
+    if sys.platform.startswith("linux"):
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def _copied(rows: Tensor, begin: int, end: int) -> Tensor:

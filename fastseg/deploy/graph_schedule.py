@@ -12,7 +12,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from fastseg.deploy.graph_capture import Node
 from fastseg.deploy.graph_phases import Phase, Phases, is_view
-from fastseg.deploy.graph_rows import row_bytes
+from fastseg.deploy.graph_rows import Rule, row_bytes
 
 
 class Compute(NamedTuple):
@@ -78,14 +78,19 @@ class Rows(Generic[Held]):
 
 @dataclass(frozen=True)
 class Schedule:
+    """`peak_bytes` are those of tensors alive at a time, `largest_band` those of the largest map in a step."""
+
     steps: list[Step]
     peak_bytes: int
+    largest_band: int
 
 
 def schedule(phases: Phases, band_bytes: int) -> Schedule:
     """Steps in which no map gains more than about `band_bytes` at a time."""
     steps = list(_steps(phases, band_bytes))
-    return Schedule(steps, peak_bytes(phases, steps))
+    computed = (step for step in steps if isinstance(step, Compute))
+    largest = max(((step.last - step.first) * row_bytes(step.node) for step in computed), default=0)
+    return Schedule(steps, peak_bytes(phases, steps), largest)
 
 
 def _steps(phases: Phases, band_bytes: int) -> Iterator[Step]:
@@ -120,6 +125,7 @@ def _bands(phase: Phase, phases: Phases, band_bytes: int) -> Iterator[Step]:
     }
     count = max(-(-node.bytes // band_bytes) for node in phase.banded)
     count = max(1, min(count, max(node.shape[2] for node in phase.banded)))
+    share = {node: -(-node.shape[2] // count) for node in phase.banded}
     done = dict.fromkeys(phase.banded, 0)
     forgotten = dict.fromkeys(phase.banded, 0)
     for step in range(1, count + 1):
@@ -130,16 +136,37 @@ def _bands(phase: Phase, phases: Phases, band_bytes: int) -> Iterator[Step]:
             for user in users[node]:
                 if wanted[user] > done[user]:
                     wanted[node] = max(wanted[node], rules[user].needs(done[user], wanted[user])[1])
-        for node in phase.banded:
-            first, last = done[node], wanted[node]
-            if last > first:
-                yield Compute(node, first, last, *(rules[node].needs(first, last) if node in rules else (first, last)))
-                done[node] = last
-            for each in forgets.get(node, ()):
-                row = min(_first_needed(phases, user, done[user]) for user in users[each])
-                if row > forgotten[each]:
-                    yield Forget(each, row)
-                    forgotten[each] = row
+        # the first row of a deep map wants many rows of the image, which also come in bands
+        while done != wanted:
+            for node in phase.banded:
+                first, last = done[node], min(wanted[node], done[node] + share[node])
+                begin, end = first, last
+                if node in rules and last > first:
+                    last = _computable(rules[node], first, last, done)
+                    begin, end = rules[node].needs(first, last) if last > first else (first, first)
+                if last > first:
+                    yield Compute(node, first, last, begin, end)
+                    done[node] = last
+                for each in forgets.get(node, ()):
+                    row = min(_first_needed(phases, user, done[user]) for user in users[each])
+                    if row > forgotten[each]:
+                        yield Forget(each, row)
+                        forgotten[each] = row
+
+
+def _computable(rule: Rule, first: int, last: int, done: dict[Node, int]) -> int:
+    """One past the last row, `last` at most, for which the rows of the inputs are there."""
+    there = min((done[each] for each in rule.by_rows if each in done), default=rule.rows)
+    if rule.needs(first, last)[1] <= there:
+        return last
+    enough, too_many = first, last
+    while too_many - enough > 1:
+        middle = (enough + too_many) // 2
+        if rule.needs(first, middle)[1] <= there:
+            enough = middle
+        else:
+            too_many = middle
+    return enough
 
 
 def _first_needed(phases: Phases, user: Node, done: int) -> int:

@@ -26,7 +26,7 @@ from fastseg.engine.export_check import Check, check_file
 from fastseg.engine.quiet import quietly
 from fastseg.errors import ConfigError, FastsegError, printable
 from fastseg.export_info import METADATA_FILE, METADATA_KEY, MOST_CLASSES, ExportInfo, numbered_classes
-from fastseg.exported import format_of, require_packages
+from fastseg.exported import format_of, reason_of, require_packages
 from fastseg.layers.resize import resize
 from fastseg.output import check_target
 from fastseg.types import SegModel, WeightsInfo
@@ -139,9 +139,8 @@ def write_draft(model: SegModel, name: str, draft: Path, *, fp16: bool = False) 
         with quietly():
             save = _converted(plain, name, draft.parent, fp16=fp16)
     except Exception as error:  # torch.export and the converters raise many kinds
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise FastsegError(
-            f"{_name(model)} cannot be exported to {name}: {reason}; choose another --to, or report it"
+            f"{_name(model)} cannot be exported to {name}: {reason_of(error)}; choose another --to, or report it"
         ) from error
     info = ExportInfo(_weights_info(model), precision="fp16" if fp16 else "fp32")
     for side in MINIMUM_SIDES:

@@ -21,7 +21,7 @@ from fastseg.data.road_scenes import render_scene
 from fastseg.engine.quiet import quietly
 from fastseg.errors import FastsegError
 from fastseg.export_info import ExportInfo
-from fastseg.exported import format_of, onnx_session, open_exported, openvino_settings
+from fastseg.exported import format_of, onnx_session, open_exported, openvino_settings, reason_of
 from fastseg.layers.resize import resize
 from fastseg.ops import normalize_images
 from fastseg.types import SegModel
@@ -133,8 +133,7 @@ def check_file(path: Path, model: SegModel, info: ExportInfo) -> Check:
         except FastsegError as error:
             checks.append(SizeCheck(batch, height, width, failure=str(error)))
         except Exception as error:  # engines have no common exception, and a network may refuse small images
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            checks.append(SizeCheck(batch, height, width, failure=reason))
+            checks.append(SizeCheck(batch, height, width, failure=reason_of(error)))
         if index == 0 and _fault(checks[0], info.precision):
             break
     return Check(tuple(checks), info.precision)

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from PIL import Image
+from torch import Tensor, nn
 
 from fastseg.data import SegDataset
 from fastseg.engine.quantize import Load, export_int8, image_files
@@ -42,15 +45,12 @@ class Convolved(NearestColor):
 
     def __init__(self) -> None:
         super().__init__()
-        import torch
-
-        self.classifier = torch.nn.Conv2d(3, 4, 1)
         directions = torch.tensor(COLORS / 255, dtype=torch.float32) - 0.5
-        self.classifier.weight.data = directions[:, :, None, None]
-        self.classifier.bias.data = -(directions**2).sum(1) / 2
+        self.weight = nn.Parameter(directions[:, :, None, None])
+        self.bias = nn.Parameter(-(directions**2).sum(1) / 2)
 
-    def forward(self, images):  # type: ignore[no-untyped-def]
-        return SegOutput(self.classifier(self._rgb(images) - 0.5), {})
+    def forward(self, images: Tensor) -> SegOutput:
+        return SegOutput(F.conv2d(self._rgb(images) - 0.5, self.weight, self.bias), {})
 
 
 def network() -> SegModel:

@@ -470,14 +470,19 @@ def same(one: SegModel, other: SegModel) -> bool:
     return all(torch.equal(a, b) for a, b in pairs)
 
 
+def network_of(predictor: fastseg.Predictor) -> SegModel:
+    assert isinstance(predictor.model, SegModel)
+    return predictor.model
+
+
 def test_every_door_leads_to_the_same_network(camvid_file: Path) -> None:
     models = [
         fastseg.create_model("espnet", weights=camvid_file, weights_format="espnet"),
         fastseg.create_model("espnet", weights=str(camvid_file), weights_format="espnet", p=2, q=2, num_classes=12),
         fastseg.load_model(camvid_file, weights_format="espnet"),
         fastseg.load_model("espnet", weights=camvid_file, weights_format="espnet"),
-        fastseg.Predictor(camvid_file, weights_format="espnet", device="cpu").model,
-        fastseg.Predictor("espnet", weights=camvid_file, weights_format="espnet", device="cpu").model,
+        network_of(fastseg.Predictor(camvid_file, weights_format="espnet", device="cpu")),
+        network_of(fastseg.Predictor("espnet", weights=camvid_file, weights_format="espnet", device="cpu")),
     ]
     assert all(same(model, models[0]) and not model.training for model in models)
     assert all(model.weights_info == models[0].weights_info is not None for model in models)

@@ -209,6 +209,7 @@ def test_the_network_stays_as_it_is(tmp_path: Path) -> None:
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
 
 
+@pytest.mark.slow
 @needs("onnx", "onnxscript", "openvino")
 def test_half_precision_is_smaller_and_close(tmp_path: Path) -> None:
     model = strided(64)

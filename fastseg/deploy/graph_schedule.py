@@ -132,7 +132,7 @@ def _bands(phase: Phase, phases: Phases, band_bytes: int) -> Iterator[Step]:
         wanted = dict(done)
         for node in reversed(phase.banded):
             if node in kept:
-                wanted[node] = -(-node.shape[2] * step // count)
+                wanted[node] = max(done[node], -(-node.shape[2] * step // count))
             for user in users[node]:
                 if wanted[user] > done[user]:
                     wanted[node] = max(wanted[node], rules[user].needs(done[user], wanted[user])[1])

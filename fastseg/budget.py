@@ -57,6 +57,14 @@ class ScalePace:
     def scale(self) -> float:
         return SCALES[self.step]
 
+    @property
+    def missed(self) -> float | None:
+        """What a frame takes, in seconds, where that is beyond the budget even at the smallest scale."""
+        if self.step < len(SCALES) - 1 or len(self._times) < WINDOW:
+            return None
+        median = statistics.median(self._times)
+        return median if median > self.budget else None
+
     def next_scale(self) -> float:
         """The present scale: every frame is looked at."""
         return self.scale
@@ -89,11 +97,12 @@ class ScalePace:
 
 
 class SkipPace:
-    """Leaves out frames until the time that slow ones took too much is made up for."""
+    """Leaves out frames until the time that slow ones took too much is made up for; the first one does not count."""
 
     def __init__(self, budget: float) -> None:
         self.budget = budget
         self._behind = 0.0  # seconds
+        self._warm = False
 
     def next_scale(self) -> float | None:
         """1, or None while behind by a frame or more."""
@@ -104,6 +113,9 @@ class SkipPace:
 
     def took(self, seconds: float) -> None:
         """How long a frame has taken."""
+        if not self._warm:  # memory is taken, kernels are chosen
+            self._warm = True
+            return
         # a frame that took less than its share makes up for others, but cannot be saved up
         self._behind = max(0.0, self._behind + seconds - self.budget)
 

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 
+from fastseg.environment import usable_cores
 from fastseg.errors import (
     CheckpointError,
     ConfigError,
@@ -22,11 +24,13 @@ from fastseg.errors import (
     suggest,
 )
 from fastseg.export_info import METADATA_FILE, METADATA_KEY, ExportInfo, unknown_info
+from fastseg.quiet import quietly
 from fastseg.types import DatasetInfo, Preprocessing, WeightsInfo
 
 FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
 PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("onnx", "onnxscript", "openvino"), "torch": ()}
 
+THREADS_PER_CORE = 4  # at most
 Run = Callable[[np.ndarray], np.ndarray]
 
 
@@ -112,8 +116,8 @@ def open_exported(path: str | Path, *, threads: int | None = None, device: str |
     """
     path = Path(path)
     name = format_of(path)
-    if threads is not None and threads < 1:
-        raise ConfigError(f"threads is {threads}; give 1 or more")
+    if threads is not None:
+        check_threads(threads)
     companion = path.with_suffix(".bin")
     for file in (path, companion) if name == "openvino" else (path,):
         if not file.is_file():
@@ -128,6 +132,16 @@ def open_exported(path: str | Path, *, threads: int | None = None, device: str |
             f"{printable(path)} cannot be opened as {name}: {reason_of(error)}; export it again"
         ) from error
     return ExportedModel(path, ExportInfo.from_text(text, path) if text else unknown_info(path), run)
+
+
+def check_threads(threads: int) -> None:
+    """Raises ConfigError for fewer CPU threads than 1, and for so many that they would only wait for each other."""
+    cores = usable_cores()
+    if not 1 <= threads <= THREADS_PER_CORE * cores:
+        raise ConfigError(
+            f"threads is {threads}; give 1 to {THREADS_PER_CORE * cores} for the {cores} cores that this process may "
+            "use, or leave it out"
+        )
 
 
 def require_packages(name: str, packages: tuple[str, ...] | None = None) -> None:
@@ -156,7 +170,8 @@ def onnx_session(model: str | bytes, threads: int | None = None, device: str = "
         kind, _, index = device.partition(":")
         available = [each.removesuffix("ExecutionProvider").lower() for each in onnxruntime.get_available_providers()]
         if kind != "cuda" or kind not in available:
-            raise ConfigError(f"device {device!r}: this ONNX Runtime has {', '.join(available)}; use 'cpu' or 'cuda'")
+            usable = " or ".join(repr(each) for each in ("cpu", "cuda") if each in available)
+            raise ConfigError(f"device {device!r}: this ONNX Runtime has {', '.join(available)}; use {usable}")
         providers.insert(0, ("CUDAExecutionProvider", {"device_id": index or "0"}))
     return onnxruntime.InferenceSession(model, options, providers=providers)
 
@@ -174,6 +189,8 @@ def _open_openvino(path: Path, threads: int | None, device: str) -> tuple[Run, s
     require_packages("openvino", ("openvino",))
     import openvino
 
+    if b"<net" not in path.read_bytes():  # else every other format that OpenVINO knows would be tried, aloud
+        raise CheckpointError(f"{printable(path)} cannot be opened as openvino: it holds no network; export it again")
     core = openvino.Core()
     model = core.read_model(path)
     given, made = model.inputs[0], model.outputs[0]
@@ -197,7 +214,16 @@ def _open_torch(path: Path, threads: int | None, device: str) -> tuple[Run, str]
     if device != "cpu":
         raise ConfigError(f"device {device!r}: a .pt2 file was traced for the CPU; use 'cpu', or the network itself")
     extra = {METADATA_FILE: ""}
-    program = torch.export.load(path, extra_files=extra)
+    if not is_zipfile(path):
+        raise CheckpointError(f"{printable(path)} cannot be opened as torch: it is no zip file; export it again")
+    try:
+        with quietly():  # of a damaged file, a traceback is logged
+            program = torch.export.load(path, extra_files=extra)
+    except RuntimeError as error:  # which names the log as its reason
+        raise CheckpointError(
+            f"{printable(path)} cannot be opened as torch: it holds no program of torch.export, or a damaged one; "
+            "export it again"
+        ) from error
     text = extra[METADATA_FILE]
     if not text:
         raise CheckpointError(f"{printable(path)} was not written by fastseg (no fastseg.json inside)")

@@ -83,12 +83,14 @@ def predict_files(
     `edges=True` and `confidence=True` where they are among the kinds. An interrupt leaves whole files only.
 
     Raises MissingFileError and DataError when there is nothing to do, OutputError for an `out_dir` whose results would
-    be inputs of the next run, ConfigError for unknown kinds and a `batch_size` below 1.
+    be inputs of the next run, ConfigError for unknown kinds, a `batch_size` below 1 and what a Predictor does not give.
     """
     started = time.perf_counter()
     check_kinds(kinds)
     check_batch_size(batch_size)
     asked = {kind: True for kind in ASKED_FOR if kind in kinds}
+    if isinstance(predictor, Predictor):
+        predictor.check(**asked)  # one message before the first image, instead of one per image
     out_dir = Path(out_dir)
     found = find_inputs(inputs, skip=out_dir)
     refuse_rereading(inputs, [stem for _, stem in found], kinds, out_dir)

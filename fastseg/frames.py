@@ -18,6 +18,7 @@ from fastseg.errors import ConfigError, DataError, printable, suggest
 PIXEL_FORMATS = ("rgb24", "bgr24")  # as ffmpeg calls them
 COUNT_TOLERANCE = 2  # frames: some formats know their length in seconds only
 DEFAULT_FPS = 25.0  # what ffmpeg assumes of raw frames
+MOST_AT_ONCE = 1 << 20  # bytes, as many as a pipe holds at most
 
 
 class FrameSource(Protocol):
@@ -50,8 +51,9 @@ def open_source(
 ) -> FrameSource:
     """`text` is a video file, a camera's index, a URL that OpenCV can open, or '-': raw frames on `stdin`.
 
-    `size` (height, width) and `pixel_format` are of raw frames. `fps` replaces the rate that the input names. Raises
-    MissingFileError and DataError for what cannot be opened, ConfigError for arguments that do not fit together.
+    `size` (height, width) and `pixel_format` are of raw frames, which are read past a buffer of `stdin`. `fps` replaces
+    the rate that the input names. Raises MissingFileError and DataError for what cannot be opened, ConfigError for
+    arguments that do not fit together.
     """
     if fps is not None and not (math.isfinite(fps) and fps > 0):
         raise ConfigError(f"fps is {fps}; give frames per second above 0")
@@ -76,6 +78,12 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(found[2]), int(found[1])
 
 
+def check_pixel_format(name: str) -> None:
+    """Raises ConfigError for a format that raw frames cannot have."""
+    if name not in PIXEL_FORMATS:
+        raise ConfigError(f"unknown pixel format {name!r}; {suggest(name, PIXEL_FORMATS)}")
+
+
 class RawSource:
     """Frames without any header, one after the other, as `ffmpeg -f rawvideo` writes them."""
 
@@ -84,13 +92,13 @@ class RawSource:
     frames: int | None = None
 
     def __init__(self, stream: BinaryIO, size: tuple[int, int], pixel_format: str, fps: float) -> None:
-        if pixel_format not in PIXEL_FORMATS:
-            raise ConfigError(f"unknown pixel format {pixel_format!r}; {suggest(pixel_format, PIXEL_FORMATS)}")
+        check_pixel_format(pixel_format)
         self.name = "standard input"
         self.fps = fps
         self.notes: list[str] = []
         self.cut_off = False
-        self._stream = stream
+        # unbuffered: Python cannot end while a thread waits inside a buffered stream
+        self._stream = getattr(stream, "raw", stream)
         self._shape = (*size, 3)
         self._reversed = pixel_format == "bgr24"
 
@@ -109,6 +117,8 @@ class RawSource:
                 f"{self.name} ends within frame {count + 1}: {length} of {frame.nbytes} bytes; the stream was cut off, "
                 f"or frames are not {self._shape[1]}x{self._shape[0]} in 3 bytes a pixel"
             )
+        if count == 0:
+            raise DataError(self.notes[0] if length else f"{self.name} has no frame; does its writer fail?")
 
     def close(self) -> None:
         """The stream is its owner's."""
@@ -118,7 +128,7 @@ def _read_into(stream: BinaryIO, target: np.ndarray) -> int:
     """Fill `target`, uint8 (B,), from a pipe, which gives what it has; less than that many bytes only at its end."""
     length = 0
     while length < len(target):
-        data = stream.read(len(target) - length)
+        data = stream.read(min(len(target) - length, MOST_AT_ONCE))
         if not data:
             break
         target[length : length + len(data)] = np.frombuffer(data, np.uint8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from fastseg.views import mean_edges, mean_labels, views
 
 Versions = tuple[tuple[int, int], ...]
 COMPILERS = ("torch._dynamo", "torch._inductor", "torch._functorch")
+SCALES = (0.01, 100)  # the smallest and the largest factor
 INSTEAD = "predict with the network itself"
 
 
@@ -38,20 +39,27 @@ class FileInference:
     def __init__(self, model: ExportedModel) -> None:
         self.model = model
 
+    def check(self, *, edges: bool = False, confidence: bool = False, scale: float = 1.0) -> None:
+        """Raises ConfigError for anything but labels at the scale that the file has built in."""
+        if scale != 1:
+            raise ConfigError(f"{self.model.name} is an exported file, whose scale is built in; {INSTEAD}")
+        if confidence:
+            raise ConfigError(f"{self.model.name} is an exported file, which gives no confidence; {INSTEAD}")
+        if edges:
+            raise ConfigError(f"{self.model.name} is an exported file, which finds no edges; {INSTEAD}")
+
     def labels(self, images: Sequence[np.ndarray], name: str, *, confidence: bool = False, scale: float = 1.0) -> Found:
         """Images uint8 (H,W,3) of one size -> their labels.
 
         Raises ConfigError for `confidence` and for another `scale` than 1, otherwise as `ExportedModel.labels`.
         """
-        if scale != 1:
-            raise ConfigError(f"{self.model.name} is an exported file, whose scale is built in; {INSTEAD}")
-        if confidence:
-            raise ConfigError(f"{self.model.name} is an exported file, which gives no confidence; {INSTEAD}")
+        self.check(confidence=confidence, scale=scale)
         return Found(self.model.labels(np.stack(images)), None)
 
-    def edges(self, image: np.ndarray, name: str) -> np.ndarray:
+    def edges(self, image: np.ndarray, name: str) -> NoReturn:
         """Raises ConfigError: files give labels only."""
-        raise ConfigError(f"{self.model.name} is an exported file, which finds no edges; {INSTEAD}")
+        self.check(edges=True)
+        raise AssertionError("a file finds no edges")
 
 
 class NetworkInference:
@@ -62,7 +70,7 @@ class NetworkInference:
     torch.compile: for the first size, then for what has changed since (height, width or batch) as a variable, so that
     a handful of compilations serves every size. With `cuda_graphs`, images of a shape that comes again on a GPU are
     played from a CUDA graph, one view each. With `max_bytes`, images that would take more memory are computed in
-    bands of rows, exactly (see `MemoryBudget`), one view each, uncompiled.
+    bands of rows, exactly (see `MemoryBudget`), at scale 1, one view each; edges are not found then.
     """
 
     def __init__(
@@ -90,6 +98,16 @@ class NetworkInference:
         self._budget: MemoryBudget | None = None
         self._versions: Versions = ()
 
+    def check(self, *, edges: bool = False, confidence: bool = False, scale: float = 1.0) -> None:
+        """Raises ConfigError for what this network, or any network within a memory budget, does not give."""
+        check_scales([scale])
+        if edges:
+            edge_model(self.model)
+        if self.max_bytes is not None and edges:
+            raise ConfigError("max_mem holds for labels, not for edges; leave edges (--edges) or max_mem out")
+        if self.max_bytes is not None and scale != 1:
+            raise ConfigError(f"max_mem holds at scale 1, and the scale is {scale:g}; leave scale or max_mem out")
+
     @property
     def deployed(self) -> DeployedModel:
         """The network for inference, as the model is now."""
@@ -115,15 +133,21 @@ class NetworkInference:
         `name` is what messages call the images.
 
         Raises CheckpointError for a network that gives NaN, ConfigError for one that overflows in its precision or that
-        cannot be compiled, DataError for images that need more memory than there is.
+        cannot be compiled and for another scale than 1 within `max_bytes`, DataError for images that need more memory
+        than there is.
         """
-        with self._ready_for(images, name) as stacked:
+        self.check(confidence=confidence, scale=scale)
+        with self._ready_for(images, name, scale) as stacked:
             labels, shares = self._labels(stacked, name, confidence, scale)
             return Found(labels.cpu().numpy(), None if shares is None else shares.cpu().numpy())
 
     @torch.inference_mode()
     def edges(self, image: np.ndarray, name: str) -> np.ndarray:
-        """Image uint8 (H,W,3) -> edge probabilities float32 (H,W). Raises ConfigError for a network that finds none."""
+        """Image uint8 (H,W,3) -> edge probabilities float32 (H,W).
+
+        Raises ConfigError for a network that finds none, and with `max_bytes`.
+        """
+        self.check(edges=True)
         model = edge_model(self.model)
         dtype = PRECISIONS[self.precision]
 
@@ -173,7 +197,7 @@ class NetworkInference:
         return logits
 
     @contextmanager
-    def _ready_for(self, images: Sequence[np.ndarray], name: str) -> Iterator[Tensor]:
+    def _ready_for(self, images: Sequence[np.ndarray], name: str, scale: float = 1.0) -> Iterator[Tensor]:
         """Images on the device, uint8 (N,H,W,3), and the network in eval mode; too little memory is a DataError."""
         self.model.eval()  # the caller may have trained it since: batch statistics must be neither used nor changed
         try:
@@ -182,11 +206,23 @@ class NetworkInference:
             # CUDA has its own class for it; the CPU allocator raises a plain RuntimeError.
             if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
                 height, width = images[0].shape[:2]
+                largest = scale * max(self.scales)
+                seen = f" and seen at scale {largest:g}" if largest > 1 else ""
+                elsewhere = "" if self.device.type == "cpu" else ", or device='cpu'"
                 raise DataError(
-                    f"{name} is {width}x{height}, too large for the memory of {self.device}; "
-                    "make it smaller, use fewer scales, a smaller batch, or device='cpu'"
+                    f"{name} is {width}x{height}{seen}, too large for the memory of {self.device}; "
+                    f"make it smaller, use fewer or smaller scales, a smaller batch{elsewhere}"
                 ) from error
             raise
+
+
+def check_scales(scales: Sequence[float]) -> None:
+    """Raises ConfigError for no scale, or for one at which no image is worth a look."""
+    smallest, largest = SCALES
+    if not scales or not all(smallest <= scale <= largest for scale in scales):  # NaN is refused, too
+        raise ConfigError(
+            f"scales is {tuple(scales)}; give one or more factors from {smallest} to {largest}, such as 0.75 1 1.25"
+        )
 
 
 def check_finite(values: Tensor, name: str, precision: str) -> None:

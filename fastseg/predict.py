@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +14,10 @@ from PIL import Image
 from fastseg.data.readers import MAX_PIXELS, image_from
 from fastseg.deploy import DeployedModel
 from fastseg.deploy.model import PRECISIONS
-from fastseg.edges import edge_model
 from fastseg.errors import ConfigError, printable, suggest
 from fastseg.export_info import numbered_classes
-from fastseg.exported import ExportedModel, is_exported, open_exported
-from fastseg.inference import FileInference, NetworkInference
+from fastseg.exported import ExportedModel, check_threads, is_exported, open_exported
+from fastseg.inference import FileInference, NetworkInference, check_scales
 from fastseg.memory_budget import parse_bytes
 from fastseg.output import Prediction, distinct_palette
 from fastseg.types import DatasetInfo, SegModel
@@ -40,8 +38,8 @@ class Predictor:
     of the first sizes and needs a C++ compiler on CPU. `threads` is how many CPU threads PyTorch uses from now on, for
     the whole process. `cuda_graphs` starts the work of an image size that comes again by one call, on a GPU. `max_mem`
     ('2GB', '500MB' or bytes) is how much memory the network may take for an image, besides its weights: larger ones are
-    computed in bands of rows, with the labels of the whole image. A SegModel that is trained further is followed (see
-    `NetworkInference`).
+    computed in bands of rows, with the labels of the whole image; it excludes scales, flip, compile and edges. A
+    SegModel that is trained further is followed (see `NetworkInference`).
     Raises ConfigError for an argument outside its range, and what `load_model` raises.
     """
 
@@ -60,18 +58,20 @@ class Predictor:
         cuda_graphs: bool = True,
         max_mem: str | int | None = None,
     ) -> None:
-        if not scales or not all(math.isfinite(scale) and scale > 0 for scale in scales):
-            raise ConfigError(f"scales is {tuple(scales)}; give one or more factors above 0, such as 0.75 1 1.25")
+        check_scales(scales)
         if precision not in PRECISIONS:
             raise ConfigError(f"unknown precision {precision!r}; {suggest(precision, PRECISIONS)}")
         max_bytes = None if max_mem is None else parse_bytes(max_mem)
         if max_mem is not None and (tuple(scales) != (1.0,) or flip):
             raise ConfigError("max_mem holds for one look at an image; leave scales and flip out, or max_mem")
+        if max_mem is not None and compile:
+            raise ConfigError("max_mem and compile exclude each other: bands of rows are not compiled; leave one out")
         self.scales = tuple(scales)
         self.flip = flip
         self.precision = precision
         if threads is not None:
-            _set_threads(threads)
+            check_threads(threads)
+            torch.set_num_threads(threads)
         if isinstance(model, SegModel) and (weights is not None or weights_format is not None):
             raise ConfigError("weights are for a model given by name; this one is built already: load them into it")
         self.device = torch.device("cpu")  # where an exported file takes images from
@@ -114,6 +114,10 @@ class Predictor:
             raise ConfigError("an exported file runs as it is; deploy the network itself")
         return self._inference.deployed
 
+    def check(self, *, edges: bool = False, confidence: bool = False) -> None:
+        """Raises ConfigError for what this predictor does not give: known before the first image."""
+        self._inference.check(edges=edges, confidence=confidence)
+
     def __call__(
         self,
         source: Source,
@@ -127,10 +131,9 @@ class Predictor:
         With `edges`, the prediction holds the edge map, too, for which the network sees the image a second time; with
         `confidence`, the probability of each pixel's label. Raises MissingFileError and ImageReadError for what cannot
         be read or has more than `max_pixels` pixels, ConfigError, before it reads the image, for `edges` of a network
-        that finds none.
+        that finds none, or with `max_mem`, and for both of an exported file.
         """
-        if edges:
-            edge_model(self.model)
+        self.check(edges=edges, confidence=confidence)
         image = image_from(source, max_pixels=max_pixels)
         name = printable(source) if isinstance(source, str | Path) else ""
         return self.predict_images([image], [name], edges=edges, confidence=confidence)[0]
@@ -140,14 +143,15 @@ class Predictor:
 
         Where the network has one map per class, it is the largest over the classes. Raises as a call does.
         """
-        edge_model(self.model)
+        self.check(edges=True)
         name = printable(source) if isinstance(source, str | Path) else "the image"
         return self._inference.edges(image_from(source, max_pixels=max_pixels), name)
 
     def predict_array(self, image: np.ndarray, *, scale: float = 1.0) -> np.ndarray:
         """Image uint8 (H,W,3) RGB -> labels uint8 (H,W), of an input that is `scale` times as large as otherwise.
 
-        Raises ImageReadError for other arrays, ConfigError for another scale than 1 of an exported file.
+        Raises ImageReadError for other arrays, ConfigError for another scale than 1 of an exported file or with
+        `max_mem`.
         """
         return self._inference.labels([image_from(image)], "the image", scale=scale).labels[0]
 
@@ -174,7 +178,13 @@ class Predictor:
     def predict_images(
         self, images: Sequence[np.ndarray], names: Sequence[str], *, edges: bool = False, confidence: bool = False
     ) -> list[Prediction]:
-        """Predict images uint8 (H,W,3) RGB of one size together; `names` are their files', or empty."""
+        """Predict images uint8 (H,W,3) RGB of one size together; `names` are their files', or empty.
+
+        Raises as a call does.
+        """
+        self.check(edges=edges, confidence=confidence)
+        if not images:
+            return []
         labels, shares = self._inference.labels(images, names[0] or "the image", confidence=confidence)
         return [
             Prediction(
@@ -187,13 +197,6 @@ class Predictor:
             )
             for index, image in enumerate(images)
         ]
-
-
-def _set_threads(threads: int) -> None:
-    """How many CPU threads PyTorch uses, in the whole process. Raises ConfigError for fewer than 1."""
-    if threads < 1:
-        raise ConfigError(f"threads is {threads}; give at least 1, or leave it out for PyTorch's choice")
-    torch.set_num_threads(threads)
 
 
 def check_batch_size(batch_size: int) -> None:
@@ -231,8 +234,8 @@ def _find_device(device: str | torch.device | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
-        torch.empty(0, device=found)
+        torch.empty(0, device=found).cpu()  # a meta tensor has no values to copy
     except (RuntimeError, AssertionError) as error:  # AssertionError: a torch built without CUDA
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")[:200]
         raise ConfigError(f"device {str(device)!r} cannot be used ({reason}); use 'cpu', 'cuda' or 'cuda:0'") from error
     return found

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fastseg.budget import Pace, percentile
-from fastseg.errors import ConfigError, suggest
+from fastseg.budget import Pace, ScalePace, percentile
+from fastseg.errors import ConfigError, printable, suggest
+from fastseg.exported import ExportedModel
 from fastseg.frames import FrameSource
 from fastseg.output import Prediction
 from fastseg.pipeline import BoundedQueue, ClosedError
@@ -24,7 +25,7 @@ KINDS = ("overlay", "color", "ids")
 WAITING = 4  # frames between two stages
 REMEMBERED = 10_000  # frames that the percentiles are of
 SECONDS_BETWEEN_REPORTS = 1.0
-PATIENCE = 2.0  # seconds that a source has to give its last frame when it is stopped
+PATIENCE = 2.0  # seconds that a source has to give its last frame, and a sink to take it, when they are stopped
 
 
 @dataclass
@@ -90,12 +91,17 @@ def run_video(
     another waits. `pace` lowers the scale or skips frames; `limit` ends after that many frames; `on_progress` is called
     about every second. An interrupt ends an endless source, whose result is kept; that of a file is taken away.
 
-    Raises ConfigError for an unknown kind and a limit below 1, DataError for a source that has no frame,
-    BrokenPipeError when the reader of raw frames has gone, and what the predictor and the sink raise.
+    Raises ConfigError for an unknown kind, a limit below 1 and scales for an exported file, DataError for a source that
+    has no frame, BrokenPipeError when the reader of raw frames has gone, and what the predictor and the sink raise.
     """
     check_video_kind(kind)
     if limit is not None and limit < 1:
         raise ConfigError(f"limit is {limit}; give at least 1 frame, or leave it out for all")
+    if isinstance(pace, ScalePace) and isinstance(predictor.model, ExportedModel):
+        raise ConfigError(
+            f"{printable(predictor.model.path)} is an exported file, whose scale is built in; keep the budget by "
+            "skipping frames (--skip, SkipPace), or label with the network itself"
+        )
     summary, started = VideoSummary(), clock()
     arrived: BoundedQueue[tuple[float, np.ndarray]] = BoundedQueue(
         1 if source.live else WAITING, drop_oldest=source.live
@@ -128,27 +134,40 @@ def run_video(
     writer = threading.Thread(target=write, name="video-write", daemon=True)
     reader.start()
     writer.start()
-    keep = False
+    failure: BaseException | None = None
     try:
         _label(predictor, arrived, labelled, pace, summary, on_progress, started, clock)
-        keep = True
-    except KeyboardInterrupt:
-        if not source.endless:
-            raise
-        keep = True
-        summary.notes.append(f"{source.name} was ended by an interrupt")
-    finally:
-        arrived.close()
         labelled.finish()
         writer.join()
-        reader.join(PATIENCE)
-        if not reader.is_alive():
-            source.close()
-        failure = labelled.error
-        if sink is not None:
-            sink.close(keep and failure is None)
+    except KeyboardInterrupt as error:
+        if source.endless and summary.labelled:
+            summary.notes.append(f"{source.name} was ended by an interrupt")
+        else:
+            failure = error
+    except BaseException as error:
+        failure = error
+    arrived.close()
+    labelled.finish()
+    writer.join(PATIENCE)
+    if writer.is_alive():  # nobody takes what it writes
+        labelled.close()
+        writer.join(PATIENCE)
+    reader.join(PATIENCE)
+    if not reader.is_alive():
+        source.close()
+    failure = labelled.error or failure
+    if sink is not None and not writer.is_alive():
+        try:
+            sink.close(failure is None)
+        except Exception as error:
+            failure = failure or error  # what came first is the cause
     if failure is not None:
         raise failure
+    if isinstance(pace, ScalePace) and pace.missed is not None:
+        summary.notes.append(
+            f"the budget of {1000 * pace.budget:g} ms was not kept: {1000 * pace.missed:.3g} ms even at scale "
+            f"{pace.scale:g}"
+        )
     summary.dropped = arrived.dropped
     summary.seconds = clock() - started
     summary.notes += source.notes

@@ -30,6 +30,7 @@ RANKS = {
             "layers.resize",
             "native",
             "memory",
+            "quiet",
         ),
         0,
     ),

@@ -372,10 +372,11 @@ def test_predict_saves_confidence_and_takes_batches(weights: Path, tmp_path: Pat
     [
         (["--batch", "0"], "the batch size is 0; give at least 1 image"),
         (["--batch", "two"], "--batch: invalid int value: 'two'"),
-        (["--threads", "-1"], "threads is -1; give at least 1"),
+        (["--threads", "-1"], "threads is -1; give 1 to "),
         (["--max-mem", "lots"], "'lots' is no amount of memory; write it as 500MB"),
         (["--max-mem", "1GB", "--flip"], "leave scales and flip out"),
         (["--precision", "fp8"], "invalid choice: 'fp8'"),
+        (["--max-mem", "1GB", "--compile"], "max_mem and compile exclude each other"),
         (["--model", "gone.onnx"], "gone.onnx does not exist"),
         (["--model", "gone.onnx", "--flip"], "for which flip cannot be chosen"),
     ],

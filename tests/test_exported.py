@@ -229,8 +229,35 @@ def test_a_device_that_is_not_there_is_told(suffix: str, exports: Exports) -> No
         open_exported(exports(suffix), device="tpu")
 
 
+@needs_onnx
+def test_the_devices_to_use_are_those_that_the_engine_has(exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(ConfigError, match=r"this ONNX Runtime has cpu; use 'cpu'$"):
+        open_exported(exports(".onnx"), device="cuda")
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_more_threads_than_the_cores_can_serve_are_refused(suffix: str, exports: Exports) -> None:
+    with pytest.raises(ConfigError, match=r"threads is 1000000; give 1 to \d+ for the \d+ cores"):
+        open_exported(exports(suffix), threads=10**6)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("content", [b"", b"junk", b"<x>junk", b"PK\x05\x06" + 18 * b"\0"])
+def test_a_damaged_file_makes_no_library_speak(
+    suffix: str, content: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "net.bin").write_bytes(b"junk")
+    (tmp_path / f"net{suffix}").write_bytes(content)
+    with pytest.raises(CheckpointError, match="export it again") as error:
+        open_exported(tmp_path / f"net{suffix}")
+    assert "warnings above" not in str(error.value)
+    captured = capfd.readouterr()
+    assert captured.out + captured.err == ""
+
+
 def test_no_threads_are_refused(exports: Exports) -> None:
-    with pytest.raises(ConfigError, match="threads is 0; give 1 or more"):
+    with pytest.raises(ConfigError, match="threads is 0; give 1 to "):
         open_exported(exports(".pt2"), threads=0)
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fastseg.data.readers import IMAGE_SUFFIXES, read_label
+from fastseg.engine.export import export_model
 from fastseg.errors import ConfigError, DataError, ImageReadError, MissingFileError, OutputError
 from fastseg.folders import find_inputs, predict_files
 from fastseg.output import Prediction
@@ -356,6 +357,17 @@ def test_an_interrupt_leaves_whole_files_only(exact: Predictor, tmp_path: Path) 
         assert path.suffix == ".png"
         assert path.read_bytes().endswith(b"IEND\xaeB`\x82")
     assert calls == 6
+
+
+def test_what_a_predictor_does_not_give_is_one_error_before_the_first_image(tmp_path: Path) -> None:
+    file = save_image(tmp_path / "a.png")
+    within_memory = Predictor(RedEdges(), device="cpu", max_mem="1GB")
+    with pytest.raises(ConfigError, match="not for edges"):
+        predict_files(within_memory, [file], tmp_path / "out", kinds=["edges"])
+    exported = Predictor(export_model(NearestColor().eval(), tmp_path / "net.pt2").path)
+    with pytest.raises(ConfigError, match="exported file, which gives no confidence"):
+        predict_files(exported, [file], tmp_path / "out", kinds=["ids", "confidence"])
+    assert not (tmp_path / "out").exists()
 
 
 def test_confidence_is_saved_where_it_is_wanted(exact: Predictor, tmp_path: Path) -> None:

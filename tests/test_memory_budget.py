@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastseg.data.road_scenes import render_scene
+from fastseg.deploy.bands import amount
 from fastseg.errors import ConfigError
 from fastseg.memory_budget import bytes_per_pixel, parse_bytes
 from fastseg.models import create_model
 from fastseg.predict import Predictor
 from fastseg.types import SegModel
-from toys import StridedModel
+from toys import RedEdges, StridedModel
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_the_count_for_a_whole_image_is_its_largest_maps() -> None:
     ("make", "budget"),
     [
         (lambda: StridedModel(num_classes=8), "1MB"),
-        pytest.param(lambda: create_model("fast_scnn", num_classes=5), "14MB", marks=pytest.mark.slow),
+        pytest.param(lambda: create_model("fast_scnn", num_classes=5), "8MB", marks=pytest.mark.slow),
     ],
     ids=["one convolution", "fast_scnn"],
 )
@@ -77,6 +78,29 @@ def test_an_image_that_fits_is_computed_whole(monkeypatch: pytest.MonkeyPatch) -
 def test_a_budget_that_no_bands_meet_names_the_smallest_that_they_do() -> None:
     with pytest.raises(ConfigError, match=r"\d+ ?[KMG]?B"):
         Predictor(StridedModel(), device="cpu", max_mem=1000).predict_array(np.zeros((200, 300, 3), np.uint8))
+
+
+def test_an_amount_too_small_is_named_readably_and_the_size_width_first() -> None:
+    with pytest.raises(ConfigError, match=r"budget is 1 KB, and an image of 300x200 pixels takes at least \S+ [KM]B "):
+        Predictor(StridedModel(), device="cpu", max_mem="1KB").predict_array(np.zeros((200, 300, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(7, "7 bytes"), (1000, "1 KB"), (999_001, "1.0 MB"), (13_110_000, "13.2 MB")]
+)
+def test_amounts_are_written_rounded_up(size: int, text: str) -> None:
+    assert amount(size) == text
+
+
+def test_a_budget_is_for_labels_at_scale_1() -> None:
+    image = np.zeros((40, 60, 3), np.uint8)
+    with pytest.raises(ConfigError, match=r"max_mem holds at scale 1, and the scale is 0\.875"):
+        Predictor(StridedModel(), device="cpu", max_mem="1GB").predict_array(image, scale=0.875)
+    predictor = Predictor(RedEdges(), device="cpu", max_mem="1GB")
+    with pytest.raises(ConfigError, match="not for edges"):
+        predictor.edges(image)
+    with pytest.raises(ConfigError, match="not for edges"):
+        predictor("gone.png", edges=True)
 
 
 def test_several_views_and_a_budget_exclude_each_other() -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fastseg.edges import EdgeModel
-from fastseg.errors import CheckpointError, ConfigError, MissingFileError
+from fastseg.errors import CheckpointError, ConfigError, DataError, MissingFileError
 from fastseg.export_info import ExportInfo
 from fastseg.exported import ExportedModel
 from fastseg.layers.resize import resize
@@ -191,9 +191,15 @@ def test_weights_that_give_nan_are_an_error_and_not_class_zero() -> None:
     ("options", "message"),
     [
         ({"scales": ()}, "one or more factors"),
-        ({"scales": (0.0,)}, "above 0"),
+        ({"scales": (0.0,)}, "factors from 0.01 to 100"),
+        ({"scales": (1e-9, 1.0)}, "factors from 0.01 to 100"),
+        ({"scales": (1000.0,)}, "factors from 0.01 to 100"),
+        ({"scales": (float("nan"),)}, "factors from 0.01 to 100"),
         ({"precision": "fp8"}, "'fp8'"),
         ({"threads": 0}, "threads is 0"),
+        ({"threads": 10**6}, "threads is 1000000; give 1 to "),
+        ({"device": "meta"}, "'meta' cannot be used"),
+        ({"max_mem": "1GB", "compile": True}, "max_mem and compile exclude each other"),
         ({"device": "cuda:99"}, "'cuda:99' cannot be used"),
         ({"device": "gpu"}, "'gpu' cannot be used"),
         ({"weights": "camvid"}, "built already"),
@@ -203,6 +209,34 @@ def test_weights_that_give_nan_are_an_error_and_not_class_zero() -> None:
 def test_arguments_outside_their_range_are_named(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Predictor(StridedModel(), **options)  # type: ignore[arg-type]
+
+
+def test_a_long_reason_against_a_device_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("Could not run it. This could be because of " + "many things " * 100)
+
+    model = StridedModel()
+    monkeypatch.setattr(torch, "empty", fail)
+    with pytest.raises(ConfigError, match=r"^device 'mps' cannot be used \(Could not run it\); use 'cpu'"):
+        Predictor(model, device="mps")
+
+
+@pytest.mark.parametrize(("scales", "seen"), [((1.0,), ""), ((0.5, 40.0), " and seen at scale 40")])
+def test_too_little_memory_names_the_scale_and_no_device_that_is_in_use(
+    scales: tuple[float, ...], seen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    predictor = Predictor(StridedModel(), device="cpu", scales=scales)
+    monkeypatch.setattr(type(predictor.deployed), "logits", fail)
+    monkeypatch.setattr(type(predictor.deployed), "forward", fail)
+    with pytest.raises(DataError, match=f"is 24x16{seen}, too large for the memory of cpu;.* a smaller batch$"):
+        predictor.predict_array(noise(16, 24))
+
+
+def test_no_images_have_no_predictions(strided: Predictor) -> None:
+    assert strided.predict_images([], []) == []
 
 
 def test_classes_that_contradict_the_weights_info_are_refused() -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import re
+import resource
+import signal
 import subprocess
 import sys
 import threading
@@ -18,9 +21,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastseg.budget import SkipPace
+from fastseg.budget import ScalePace, SkipPace
 from fastseg.cli import main
 from fastseg.errors import CheckpointError, ConfigError, DataError, MissingFileError, OutputError
+from fastseg.exported import ExportedModel
 from fastseg.frames import RawSource, open_source, parse_size
 from fastseg.pipeline import BoundedQueue, ClosedError
 from fastseg.predict import Predictor
@@ -156,9 +160,9 @@ def test_skipped_frames_show_the_labels_before_them_and_are_counted(exact: Predi
     summary = run_video(
         exact, Frames([0, 1, 2, 3, 0, 1]), sink, kind="ids", pace=SkipPace(1e-9), clock=lambda: float(next(ticks))
     )
-    assert [int(picture[0, 0]) for picture in sink.pictures] == [0] * 6
-    assert summary.skipped == 5
-    assert "5 of 6 frames show earlier labels" in summary.text()
+    assert [int(picture[0, 0]) for picture in sink.pictures] == [0] + [1] * 5  # the first one's time does not count
+    assert summary.skipped == 4
+    assert "4 of 6 frames show earlier labels" in summary.text()
 
 
 def test_a_lowered_scale_reaches_the_network_and_is_told(exact: Predictor) -> None:
@@ -243,6 +247,71 @@ def test_an_error_of_the_source_or_the_network_reaches_the_caller_and_no_thread_
     assert threading.active_count() == before
 
 
+def test_a_first_failure_is_told_before_one_of_closing(exact: Predictor) -> None:
+    class Broken(Pictures):
+        def write(self, picture: np.ndarray) -> None:
+            raise OutputError("the disk is full")
+
+        def close(self, keep: bool) -> None:
+            raise OutputError("there is no file")
+
+    with pytest.raises(OutputError, match="the disk is full"):
+        run_video(exact, Frames([0]), Broken())
+
+
+def test_an_interrupt_ends_a_run_whose_pictures_nobody_takes(exact: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastseg.video.PATIENCE", 0.05)
+    taken = threading.Event()
+
+    class Stalled(Pictures):
+        def write(self, picture: np.ndarray) -> None:
+            assert taken.wait(30)
+
+    class Interrupted:
+        dataset = exact.dataset
+
+        def __init__(self) -> None:
+            self.count = 0
+
+        def predict_array(self, frame: np.ndarray, *, scale: float) -> np.ndarray:
+            self.count += 1
+            if self.count == 3:
+                raise KeyboardInterrupt
+            return exact.predict_array(frame)
+
+    sink = Stalled()
+    summary = run_video(Interrupted(), Frames([0] * 10, endless=True), sink)  # type: ignore[arg-type]
+    taken.set()
+    assert (summary.written, sink.kept) == (0, None)
+
+
+def test_an_interrupt_before_the_first_frame_of_a_stream_is_one(exact: Predictor) -> None:
+    class Interrupted:
+        dataset = exact.dataset
+
+        def predict_array(self, frame: np.ndarray, *, scale: float) -> np.ndarray:
+            raise KeyboardInterrupt
+
+    sink = Pictures()
+    with pytest.raises(KeyboardInterrupt):
+        run_video(Interrupted(), Frames([0], endless=True), sink)  # type: ignore[arg-type]
+    assert sink.kept is False
+
+
+def test_scales_for_an_exported_file_are_refused_before_the_first_frame() -> None:
+    class Exported:
+        model = ExportedModel(Path("net.onnx"), None, lambda images: images)  # type: ignore[arg-type]
+
+    with pytest.raises(ConfigError, match=r"net\.onnx is an exported file.*--skip"):
+        run_video(Exported(), Frames([0]), pace=ScalePace(1.0))  # type: ignore[arg-type]
+
+
+def test_a_budget_that_cannot_be_kept_is_told(exact: Predictor) -> None:
+    ticks = itertools.count()
+    summary = run_video(exact, Frames([0] * 60), pace=ScalePace(0.001), clock=lambda: 0.01 * next(ticks))
+    assert re.search(r"the budget of 1 ms was not kept: \d+ ms even at scale 0.25", summary.text())
+
+
 def test_an_unknown_kind_is_refused(exact: Predictor) -> None:
     with pytest.raises(ConfigError, match="'overlays'; did you mean 'overlay'"):
         run_video(exact, Frames([0]), kind="overlays")
@@ -300,12 +369,36 @@ def test_raw_frames_are_those_of_the_bytes_and_a_part_is_named(
     pixels = np.random.default_rng(0).integers(0, 256, (count, *SIZE, 3), dtype=np.uint8)
     stored = pixels if pixel_format == "rgb24" else pixels[..., ::-1]
     source = RawSource(Pipe(stored.tobytes() + bytes(extra)), SIZE, pixel_format, 25)
+    if count == 0:
+        with pytest.raises(DataError, match=f"{extra} of 288 bytes" if extra else "no frame"):
+            next(iter(source))
+        return
     frames = list(source)
     assert len(frames) == count
     assert all(np.array_equal(a, b) for a, b in zip(frames, pixels, strict=True))
     assert source.cut_off == bool(extra)
     if extra:
         assert source.notes[0].startswith(f"standard input ends within frame {count + 1}: {extra} of 288 bytes")
+
+
+def test_raw_frames_are_read_and_written_past_buffers_whose_locks_python_needs_to_end() -> None:
+    class Reader(io.BufferedReader):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise AssertionError("it would hold the lock while it waits")
+
+    class Writer(io.BufferedWriter):
+        def write(self, data: Any, /) -> int:
+            raise AssertionError("it would hold the lock while it waits")
+
+    read, write = os.pipe()
+    with Reader(io.FileIO(read)) as source, Writer(io.FileIO(write, "w")) as target:
+        RawSink(target).write(frame_of(2))
+        assert np.array_equal(next(iter(RawSource(source, SIZE, "rgb24", 25))), frame_of(2))
+
+
+def test_an_unknown_pixel_format_is_refused_for_pictures_too() -> None:
+    with pytest.raises(ConfigError, match="'yuv420p'"):
+        RawSink(io.BytesIO(), "yuv420p")
 
 
 @pytest.mark.parametrize("pixel_format", ["rgb24", "bgr24"])
@@ -401,6 +494,50 @@ def test_files_that_would_change_labels_or_lose_pixels_are_refused(tmp_path: Pat
         FileSink(tmp_path / "a.mp4", 25).write(np.zeros((48, 63, 3), np.uint8))
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".avi"])
+@pytest.mark.parametrize(
+    ("room", "wrong"),
+    [
+        (60_000, "of 10 frames reached the disk; check free space"),
+        (189_000, r"cannot be written: (.* of 10 frames|.*File too large)"),  # within the last frame
+    ],
+)
+def test_a_full_disk_is_an_error_and_the_old_video_stands(tmp_path: Path, room: int, wrong: str, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"mine")
+    noise = np.random.default_rng(0).integers(0, 256, (10, 144, 176, 3), dtype=np.uint8)
+    sink = FileSink(path, 25, overwrite=True)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        for picture in noise:
+            sink.write(picture)
+        with pytest.raises(OutputError, match=wrong):
+            sink.close(True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == b"mine"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("fps", [1.0, 23.976, 29.97, 59.94, 0.37])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+def test_a_complete_file_passes_whatever_its_rate(tmp_path: Path, suffix: str, fps: float) -> None:
+    sink = FileSink(tmp_path / f"a{suffix}", fps)
+    for _ in range(37):
+        sink.write(np.zeros((48, 64, 3), np.uint8))
+    sink.close(True)
+    assert len(frames_in(tmp_path / f"a{suffix}")[0]) == 37
+
+
+def test_a_file_that_cannot_be_begun_says_so_when_it_is_closed_too(tmp_path: Path) -> None:
+    sink = FileSink(tmp_path / "a.mp4", 1e9)
+    with pytest.raises(OutputError, match="cannot be written with codec mp4v at 1e"):
+        sink.write(np.zeros((48, 64, 3), np.uint8))
+    sink.close(False)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_video_that_exists_is_kept_and_an_incomplete_one_taken_away(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(b"mine")
@@ -456,6 +593,8 @@ def test_the_command_takes_raw_frames_in_and_gives_raw_frames_out(
         (["-", "--size", "12x8", "--budget", "fast"], "write it as 33ms"),
         (["-", "--size", "12x8", "--save", "edges"], "'edges'"),
         (["-", "--size", "12x8", "--out", "a.gif"], ".mp4"),
+        (["-", "--size", "12x8", "--out", "a.mp4"], "standard input has no frame"),
+        (["a.mp4", "--pixel-format", "bgr24"], "--pixel-format is for raw frames"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -472,6 +611,54 @@ def test_mistakes_are_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_the_input_is_never_replaced(
+    command: None, link: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = video_file(tmp_path / "a.avi", [0, 1])
+    before = source.read_bytes()
+    given = tmp_path / "b.avi" if link else source
+    if link:
+        given.symlink_to(source)
+    assert main(["video", str(given), "--out", str(source), "--overwrite"]) == 2
+    assert "is the input itself" in capsys.readouterr().err
+    assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize("stream", ["stdin", "stdout"])
+def test_a_closed_stream_is_one_line(
+    command: None, stream: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
+    monkeypatch.setattr(f"sys.{stream}", None)
+    assert main(["video", "-", "--size", "12x8", "--out", "-"]) == 2
+    error = capsys.readouterr().err
+    assert f"standard {stream.removeprefix('std')}put is closed" in error
+    assert error.count("\n") == 1
+
+
+def test_a_terminated_command_leaves_no_part_of_a_file(
+    command: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = video_file(tmp_path / "a.avi", [0] * 20)
+    label = Predictor.predict_array
+    frames = itertools.count()
+
+    def labels(self: Predictor, image: np.ndarray, *, scale: float = 1.0) -> np.ndarray:
+        if next(frames) == 10:
+            signal.raise_signal(signal.SIGTERM)
+        return label(self, image, scale=scale)
+
+    monkeypatch.setattr(Predictor, "predict_array", labels)
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a failure must not end the tests
+    try:
+        assert main(["video", str(source), "--out", str(tmp_path / "b.mp4")]) == 143
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert list(tmp_path.iterdir()) == [source]
 
 
 @pytest.mark.slow

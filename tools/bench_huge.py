@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Memory and time of one huge image: the plain path, the deployed network, and the deployed network in bands of rows.
 
-    tools/bench_huge.py [fast_scnn ...] [--size 4096x8192] [--budgets 500 250] [--threads 2] [--write FILE]
+    tools/bench_huge.py [NETWORK[@WEIGHTS][:BUDGET...] ...] [--size 4096x8192] [--threads 2] [--write FILE]
 
-Each variant runs in a process of its own, on a drawn road scene, with the network's own weights where it has some
-(`--weights`) and random ones otherwise. Memory is what the process's largest resident set grows by from the loaded
-model and image to the labels, `fastseg.tune_cpu` not called (Linux). Ratios are to the plain path: normalised float
-NCHW images, the network as it was trained, logits resized to the image, argmax. Labels are compared with its.
+`fast_scnn@road_scenes:500:250` is Fast-SCNN with its published weights of that name (random ones unless given), whole
+and in bands within 500 and 250 MB. Each variant runs in a process of its own, on a drawn road scene. Memory is what the
+process's largest resident set grows by from the loaded model and image to the labels, `fastseg.tune_cpu` not called
+(Linux). Ratios are to the plain path: normalised float NCHW images, the network as it was trained, logits resized to
+the image, argmax. Labels are compared with its.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ HEADER = """# Huge images
 {processor}, torch threads: {threads}, torch {torch}, {date}, commit `{commit}`, load of the machine {load:.1f} when it
 began. One uint8 image of {size} pixels to labels on the CPU in float32, each variant in a process of its own, {runs}.
 MB of resident memory above the loaded model and image; s is the fastest run, the first of which also plans the bands.
+A budget is for what the program can count: tensors, and a supplement for the convolutions' own memory.
 Ratios and labels are relative to the plain path: normalise, float NCHW network, full-size interpolate, argmax.
 
 | network | weights | variant | MB | memory ratio | s | time ratio | labels equal |
@@ -54,7 +56,8 @@ def measure(name: str, variant: str, args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     height, width = map(int, args.size.split("x"))
-    model = create_model(name, pretrained=args.weights) if args.weights else create_model(name, num_classes=19)
+    name, _, weights = name.partition("@")
+    model = create_model(name, pretrained=weights) if weights else create_model(name, num_classes=19)
     model.eval()
     scene, _ = render_scene(0, height // 4, width // 4)
     images = torch.from_numpy(scene).repeat_interleave(4, 0).repeat_interleave(4, 1)[None]
@@ -84,7 +87,6 @@ def measure(name: str, variant: str, args: argparse.Namespace) -> None:
 def run(name: str, variant: str, labels: Path, args: argparse.Namespace) -> dict[str, float]:
     command = [sys.executable, __file__, name, "--here", variant, "--labels", str(labels), "--size", args.size]
     command += ["--threads", str(args.threads), "--runs", str(args.runs)]
-    command += ["--weights", args.weights] if args.weights else []
     found: dict[str, float] = json.loads(
         subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()[-1]
     )
@@ -112,10 +114,8 @@ def header(args: argparse.Namespace) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", default=["fast_scnn"], help="networks (default: fast_scnn)")
+    parser.add_argument("names", nargs="*", default=["fast_scnn:500:250"], help="network[@weights][:MB...]")
     parser.add_argument("--size", default="4096x8192", help="height x width, multiples of 4")
-    parser.add_argument("--budgets", nargs="*", default=["500", "250"], metavar="MB", help="of the network in bands")
-    parser.add_argument("--weights", help="published weights; random with 19 classes unless given")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=2)
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the table to FILE, too")
@@ -128,18 +128,20 @@ def main() -> None:
 
     import numpy as np
 
+    budgets = {name: each for name, *each in (given.split(":") for given in args.names)}
     text = header(args)
     print(text, end="", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        for name in args.names:
+        for name in budgets:
             plain = run(name, "plain", Path(folder, "plain"), args)
-            for variant in ("plain", "whole", *args.budgets):
+            for variant in ("plain", "whole", *budgets[name]):
                 file = Path(folder, variant)
                 found = plain if variant == "plain" else run(name, variant, file, args)
                 equal = np.mean(np.fromfile(file, np.uint8) == np.fromfile(Path(folder, "plain"), np.uint8))
                 shown = f"in bands, {variant} MB" if variant.isdigit() else variant
+                network, _, weights = name.partition("@")
                 line = (
-                    f"| `{name}` | {args.weights or 'random'} | {shown} | {found['extra']:.0f} "
+                    f"| `{network}` | {weights or 'random'} | {shown} | {found['extra']:.0f} "
                     f"| {plain['extra'] / found['extra']:.1f} | {found['seconds']:.2f} "
                     f"| {plain['seconds'] / found['seconds']:.1f} | {100 * equal:.4f} % |\n"
                 )

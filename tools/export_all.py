@@ -84,8 +84,15 @@ side: of images that the file takes. Seconds: export and comparison, on a machin
 
 {HEADER}
 |---|---|---|---|---|---|---|---|
-{chr(10).join(sorted(rows))}
+{chr(10).join(rows)}
 """
+
+
+def kept_rows(path: Path | None) -> dict[tuple[str, str], str]:
+    """The rows that a table has already, by network and format."""
+    lines = path.read_text().splitlines() if path is not None and path.exists() else []
+    cells = ((line, line.strip("| ").split(" | ")) for line in lines if line.startswith("| "))
+    return {(name, kind): line for line, (name, kind, *_) in cells if kind in FORMATS}
 
 
 def main() -> None:
@@ -93,17 +100,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", metavar="PATTERN", nargs="*", default=["*"], help="in this order (default: all)")
     parser.add_argument("--to", nargs="+", choices=tuple(FORMATS), default=["onnx", "openvino"])
-    parser.add_argument("--write", metavar="FILE", type=Path, help="write the table, after every network")
+    parser.add_argument(
+        "--write", metavar="FILE", type=Path, help="write the table, after every network; others' rows stay"
+    )
     args = parser.parse_args()
-    command = " ".join(["tools/export_all.py", *(args.models if args.models != ["*"] else []), "--to", *args.to])
-    rows: list[str] = []
+    command = f"tools/export_all.py --to {' '.join(args.to)} --write {args.write}"
+    rows = kept_rows(args.write)
     for name in dict.fromkeys(name for pattern in args.models for name in list_models(pattern)):
         model = network(name)
         for kind in args.to:
-            rows.append(row(name, model, kind))
-            print(rows[-1], flush=True)
+            rows[name, kind] = row(name, model, kind)
+            print(rows[name, kind], flush=True)
         if args.write is not None:
-            write_atomically(args.write, document(rows, command).encode())
+            write_atomically(args.write, document(sorted(rows.values()), command).encode())
 
 
 if __name__ == "__main__":

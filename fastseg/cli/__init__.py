@@ -10,6 +10,7 @@ Exit codes: 0 well, 1 some inputs failed, 2 the request cannot be met as given, 
 from __future__ import annotations
 
 import argparse
+import difflib
 import logging
 import os
 import sys
@@ -122,6 +123,9 @@ def command_of(arguments: list[str]) -> tuple[str, list[str]]:
         firsts = {name.partition(" ")[0] for name in COMMANDS}
         raise UnknownNameError(f"unknown command {first!r}; {suggest(first, firsts)}")
     if first in COMMANDS and not (rest and rest[0] in members):  # `bench` stands alone and before `data`
+        near = [] if not rest or rest[0].startswith("-") else difflib.get_close_matches(rest[0], members, n=1)
+        if near:
+            raise UnknownNameError(f"unknown command '{first} {rest[0]}'; did you mean '{first} {near[0]}'?")
         return first, rest
     second, *rest = rest or ["--help"]
     if second.startswith("-"):

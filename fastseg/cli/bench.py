@@ -6,7 +6,7 @@ import argparse
 import shlex
 from typing import TYPE_CHECKING
 
-from fastseg.errors import ConfigError, printable
+from fastseg.errors import ConfigError, OutputError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,7 +75,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_measuring_arguments(parser: argparse.ArgumentParser, *, seconds: float) -> None:
     """On what to measure and for how long; `pick` has these, too."""
-    parser.add_argument("--size", metavar="HxW", default="1024x2048", help="height x width (default: 1024x2048)")
+    parser.add_argument(
+        "--size",
+        metavar="HxW",
+        default="1024x2048",
+        help="height x width, the other way round than `video`'s sizes (default: 1024x2048)",
+    )
     parser.add_argument("--threads", metavar="N", type=int, help="of the CPU (default: one per core)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: cpu)", default="cpu")
     parser.add_argument(
@@ -181,19 +186,48 @@ def _targets(args: argparse.Namespace) -> dict[str, Path]:
     from fastseg.output import check_target
 
     targets = {kind: Path(name) for kind in ("json", "csv", "markdown") if (name := getattr(args, kind)) is not None}
-    if len(set(targets.values())) < len(targets):
+    if len({path.absolute() for path in targets.values()}) < len(targets):
         raise ConfigError("--json, --csv and --markdown name the same file; give each its own")
     for path in targets.values():
         check_target(path, overwrite=args.overwrite)
+        check_writable(path)
     return targets
 
 
+def check_writable(path: Path) -> None:
+    """Raises OutputError unless a file can be made in the folder of `path`, or in the nearest one above it that exists.
+
+    Permissions do not tell: file systems can be read-only, full, or of a kind that holds no files.
+    """
+    import tempfile
+
+    folder = path.absolute().parent
+    try:
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".fastseg.", suffix=".tmp"):
+            pass
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise OutputError(
+            f"{printable(path)} cannot be written: {printable(folder)}: {reason}; choose another place"
+        ) from error
+
+
 def _write(texts: Mapping[Path, str]) -> None:
+    """Every file that can be written is, whatever becomes of the others; then raises OutputError for those."""
     from fastseg.atomic import write_atomically
 
+    problems = []
     for path, text in texts.items():
-        write_atomically(path, text.encode())
-        print(f"wrote {printable(path)}")
+        try:
+            write_atomically(path, text.encode())
+        except OutputError as error:
+            problems.append(str(error))
+        else:
+            print(f"wrote {printable(path)}")
+    if problems:
+        raise OutputError("; ".join(problems))
 
 
 def _arguments(args: argparse.Namespace) -> list[str]:

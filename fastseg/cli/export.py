@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from fastseg.errors import ConfigError, suggest
+from fastseg.errors import ConfigError, printable, suggest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,8 +27,9 @@ EXAMPLES = """\
   fastseg export runs/mine --to openvino --int8 --data photos/
   fastseg predict street.jpg --model fast_scnn.onnx
 
-The file takes any batch, height and width. Before it appears under its name it has been run at five sizes and compared
-with the network; exit code 1 says that it gave other labels, and then there is no file. docs/export.md has more."""
+The file takes any batch, height and width (ESPNet in OpenVINO: from 9 pixels). Before it appears under its name it has
+been run at five sizes and compared with the network; exit code 1 says that it gave other labels, and then there is no
+file. docs/export.md has more."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,11 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--root", metavar="DIR", help="folder that holds the data set (default: the configuration's)")
     parser.add_argument("--data-args", metavar="KEY=VALUE", nargs="+", default=[], help="arguments of the data set")
-    parser.add_argument("--split", default="val", help="of the data set, to score on (default: val)")
+    parser.add_argument("--split", help="of the data set, to score on (default: val)")
     parser.add_argument(
         "--calibration-split",
         metavar="SPLIT",
-        default="train",
         help="of the data set, to calibrate on (default: train)",
     )
     parser.add_argument(
@@ -92,8 +93,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """Raises ConfigError for options that exclude each other, and fills in `to` and `weights`."""
-    from fastseg.exported import FORMATS
+    from fastseg.exported import FORMATS, is_exported
 
+    for given in (args.path, args.model, args.weights):
+        if given is not None and is_exported(given):
+            raise ConfigError(
+                f"{printable(given)} is an exported file already; give the weights file, checkpoint or run folder that "
+                "it was made of"
+            )
     if args.path is not None:
         if args.weights is not None:
             raise ConfigError(f"weights were given twice: {args.path} and --weights {args.weights}; give one of them")
@@ -114,8 +121,11 @@ def _check(args: argparse.Namespace) -> None:
         raise ConfigError("--int8 and --fp16 exclude each other; keep one")
     if args.int8 and args.data is None:
         raise ConfigError("--int8 needs images of yours: --data with a data set, a configuration or a folder of images")
-    if args.data is not None and not args.int8:
-        raise ConfigError("--data is for --int8; give both, or leave it out")
+    for option in ("data", "split", "calibration_split"):
+        if getattr(args, option) is not None and not args.int8:
+            raise ConfigError(f"--{option.replace('_', '-')} is for --int8; give both, or leave it out")
+    args.split = args.split or "val"
+    args.calibration_split = args.calibration_split or "train"
     if args.calibration_images < 1:
         raise ConfigError(f"--calibration-images is {args.calibration_images}; give 1 or more")
 
@@ -173,4 +183,4 @@ def _wrote(export: Export) -> None:
     minimum = export.info.minimum_side
     sizes = "any height and width" if minimum == 1 else f"height and width from {minimum} pixels"
     print(f"wrote {export.path} ({export.megabytes:.1f} MB): uint8 images in, uint8 labels out, any batch, {sizes}")
-    print(f"try it: fastseg predict IMAGE --model {export.path}")
+    print(f"try it: fastseg predict IMAGE --model {shlex.quote(str(export.path))}")

@@ -6,7 +6,7 @@ import argparse
 import re
 from typing import TYPE_CHECKING
 
-from fastseg.cli.bench import add_measuring_arguments, check_measuring_arguments, parse_size, say
+from fastseg.cli.bench import add_measuring_arguments, check_measuring_arguments, check_writable, parse_size, say
 from fastseg.errors import ConfigError, printable
 
 if TYPE_CHECKING:
@@ -29,9 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     speed = parser.add_mutually_exclusive_group()
     speed.add_argument("--fps", metavar="N", type=float, help="at least so many images a second, one after the other")
     speed.add_argument("--ms", metavar="T", type=float, help="at most so many milliseconds an image")
-    parser.add_argument(
-        "--mem", metavar="SIZE", type=_bytes, help="at most so much memory an image, such as 500MB, 2GB"
-    )
+    parser.add_argument("--mem", metavar="SIZE", help="at most so much memory an image, such as 500MB, 2GB")
     parser.add_argument("--params", metavar="NUMBER", type=_number, help="at most so many parameters, such as 5M")
     parser.add_argument(
         "--models", metavar="NAME|PATTERN", nargs="+", help="only these (default: all with a known accuracy)"
@@ -66,19 +64,26 @@ def run(args: argparse.Namespace) -> int:
     from fastseg.engine.pick import Budget, Store, best_of, pick
     from fastseg.engine.pick_table import budget_text, pick_plot, pick_text, require_matplotlib
     from fastseg.environment import usable_cores
+    from fastseg.memory_budget import parse_bytes
     from fastseg.output import check_target
 
+    memory = parse_bytes(args.mem) if args.mem is not None else None
     variants = variants_of([args.precision], compiled=False, baseline=False, runtimes=["torch"], device=args.device)
     if args.plot is not None:
         require_matplotlib()
         if not args.plot.lower().endswith(".png"):
             raise ConfigError(f"--plot is {printable(args.plot)}; a PNG is drawn: give a name that ends in .png")
+        if args.cache is not None and Path(args.cache).absolute() == Path(args.plot).absolute():
+            raise ConfigError(f"--plot and --cache name the same file, {printable(args.plot)}; give each its own")
         check_target(Path(args.plot), overwrite=args.overwrite)
+        check_writable(Path(args.plot))
+    if args.cache is not None:
+        check_writable(Path(args.cache))
     scores = known_scores(models_of(args.models or ["*"], None), args.dataset, keep_unknown=args.models is not None)
     facts = machine(args.device)
     store = Store(Path(args.cache), facts) if args.cache is not None else None
     seconds = 1 / args.fps if args.fps is not None else args.ms / 1000 if args.ms is not None else None
-    budget = Budget(seconds, args.mem, args.params)
+    budget = Budget(seconds, memory, args.params)
     job = Job(
         model="",
         variants=variants,
@@ -91,11 +96,12 @@ def run(args: argparse.Namespace) -> int:
     )
     candidates = pick(scores, job, budget, measure=measure_apart, store=store, say=say)
     title = f"{args.size}, {args.precision}, {where(job)}"
-    print(f"{title}; {facts['hardware']}; {facts['versions']}; {facts['date']}")
+    here = f"{facts['hardware']}; {facts['versions']}; {facts['date']}"
+    print(f"{title}; {here}")
     print(f"budget: {budget_text(budget)}; accuracy on {args.dataset}\n")
     print(pick_text(candidates, budget))
     if args.plot is not None:
-        write_atomically(Path(args.plot), pick_plot(candidates, budget, f"{args.dataset}, {title}"))
+        write_atomically(Path(args.plot), pick_plot(candidates, budget, f"{args.dataset}, {title}", here))
         print(f"wrote {printable(args.plot)}")
     return 0 if best_of(candidates, budget) is not None else 1
 
@@ -128,16 +134,8 @@ def known_scores(
 
 
 def _number(text: str) -> float:
-    return _scaled(text, {"": 1.0, "k": 1e3, "m": 1e6}, "1500000, 900k or 5M")
-
-
-def _bytes(text: str) -> float:
-    units = {"mb": 1e6, "gb": 1e9, "mib": 2.0**20, "gib": 2.0**30}
-    return _scaled(text, units, "500MB, 2GB, 500MiB or 2GiB")
-
-
-def _scaled(text: str, units: dict[str, float], examples: str) -> float:
+    units = {"": 1.0, "k": 1e3, "m": 1e6}
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.lower())
     if not found or found[2] not in units or not float(found[1]):
-        raise argparse.ArgumentTypeError(f"{text!r} is no amount such as {examples}")
+        raise argparse.ArgumentTypeError(f"{text!r} is no amount such as 1500000, 900k or 5M")
     return float(found[1]) * units[found[2]]

@@ -66,7 +66,6 @@ def run(args: argparse.Namespace) -> int:
     kinds += [kind for kind in ("edges", "confidence") if getattr(args, kind) and kind not in kinds]
 
     from fastseg.cli.common import build_predictor, progress_bar
-    from fastseg.edges import edge_model
     from fastseg.folders import predict_files
     from fastseg.output import check_kinds
     from fastseg.predict import check_batch_size
@@ -75,8 +74,6 @@ def run(args: argparse.Namespace) -> int:
     check_batch_size(args.batch)
     limit = {} if args.max_pixels is None else {"max_pixels": args.max_pixels}
     predictor = build_predictor(args)
-    if "edges" in kinds:
-        edge_model(predictor.model)  # one message before the first image, instead of one per image
     with progress_bar("image") as progress:
         summary = predict_files(
             predictor,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import math
 import sys
-import weakref
 
 import torch
 from torch import Tensor
@@ -27,6 +26,13 @@ SMALLEST_BAND = 2**14
 LABEL_BYTES = 2  # for each pixel, while labels are made of logits
 # What convolutions take for themselves and the allocator cannot use again, measured in bands (docs/results/huge.md)
 SCRATCH_BANDS = 10
+
+
+def amount(size: int) -> str:
+    """Bytes for people, rounded up: '700 bytes', '1 KB', '13.2 MB'."""
+    if size < 1000:
+        return f"{size} bytes"
+    return f"{math.ceil(size / 1e3)} KB" if size <= 999_000 else f"{math.ceil(size / 1e5) / 10} MB"
 
 
 class BandedProgram:
@@ -78,7 +84,7 @@ class BandedProgram:
 
     def _checked(self, images: Tensor) -> Tensor:
         if tuple(images.shape[1:3]) != self.size:
-            given, own = ("x".join(map(str, size)) for size in (images.shape[1:3], self.size))
+            given, own = (f"{width}x{height}" for height, width in (images.shape[1:3], self.size))
             raise ConfigError(f"images have {given} pixels and this program is for {own}; build another for their size")
         return images
 
@@ -97,8 +103,8 @@ class BandedProgram:
             band_bytes //= 2
         height, width = self.size
         raise ConfigError(
-            f"the memory budget is {(max_bytes or 0) / 1e6:.1f} MB, and an image of {height}x{width} pixels takes at "
-            f"least {math.ceil(min(needed) / 1e5) / 10} MB with this network; raise the budget or scale the image down"
+            f"the memory budget is {amount(max_bytes or 0)}, and an image of {width}x{height} pixels takes at least "
+            f"{amount(min(needed))} with this network; raise the budget or scale the image down"
         )
 
     def _peak(self, found: Schedule) -> int:
@@ -180,17 +186,11 @@ def _copied(rows: Tensor, begin: int, end: int) -> Tensor:
     return rows[:, :, begin:end].clone()
 
 
-_programs: weakref.WeakKeyDictionary[DeployedModel, BandedProgram] = weakref.WeakKeyDictionary()
-
-
 def banded_labels(deployed: DeployedModel, images: Tensor, max_bytes: int) -> Tensor:
     """uint8 RGB images (N,H,W,3) -> labels (N,H,W), as `deployed.labels`, in at most `max_bytes` besides both.
 
-    The last program of a network is kept for images of the same size. Raises ConfigError for a budget that is too
-    small.
+    Plans the bands anew; a `BandedProgram` is the plan for many images of one size. Raises ConfigError for a budget
+    that is too small.
     """
     size = (images.shape[1], images.shape[2])
-    program = _programs.get(deployed)
-    if program is None or (program.size, program.max_bytes) != (size, max_bytes):
-        program = _programs[deployed] = BandedProgram(deployed, size, max_bytes, device=images.device)
-    return program.labels(images)
+    return BandedProgram(deployed, size, max_bytes, device=images.device).labels(images)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -30,6 +30,7 @@ class InferenceConv2d(nn.Conv2d):
             raise ValueError(f"activation is {activation!r}; allowed: 'relu' or None")
         self.activation = activation
         self._packed: Tensor | None = None
+        self._packed_of: tuple[tuple[int, int], ...] = ()  # the state of the weights that were laid out
 
     @classmethod
     def of(cls, conv: nn.Conv2d) -> InferenceConv2d:
@@ -85,8 +86,10 @@ class InferenceConv2d(nn.Conv2d):
         return not (torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad))
 
     def _pointwise(self, x: Tensor) -> Tensor:
-        weight = self._packed
+        state = state_of([self.weight])
+        weight = self._packed if self._packed_of == state else None
         if weight is None:
+            self._packed_of = state
             weight = self._packed = torch.ops.mkldnn._reorder_convolution_weight(
                 self.weight, self.padding, self.stride, self.dilation, self.groups, list(x.shape)
             )
@@ -117,6 +120,11 @@ class InferenceConv2d(nn.Conv2d):
 
     def extra_repr(self) -> str:
         return super().extra_repr() + (f", activation={self.activation}" if self.activation else "")
+
+
+def state_of(tensors: Iterable[Tensor]) -> tuple[tuple[int, int], ...]:
+    """What changes when tensors do, in place or by others in their place (those of inference_mode have no version)."""
+    return tuple((each.data_ptr(), 0 if each.is_inference() else each._version) for each in tensors)
 
 
 def _onednn_has_the_functions() -> bool:

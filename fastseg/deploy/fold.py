@@ -5,6 +5,7 @@ What may be put together is read off one forward pass (`fastseg.deploy.trace`); 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 
 import torch
@@ -15,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from fastseg.deploy.conv import InferenceConv2d
 from fastseg.deploy.trace import Call, Trace, trace
 
+USUAL_CHANNELS = 4  # of images at most; what has more may be a later convolution's input
 RELUS = (F.relu, torch.relu, torch.relu_, F.relu_)
 PROBE_SIZES = ((64, 96), (49, 83))  # at one size alone, maps may happen to agree that elsewhere are resized
 
@@ -53,9 +55,23 @@ def replace(network: nn.Module, replacements: dict[nn.Module, nn.Module]) -> Non
 def probe_images(network: nn.Module) -> Iterator[Tensor]:
     """Images of little work, of every size that a forward pass must have been seen at."""
     like = next(network.parameters(), torch.zeros(0))
-    channels = next((module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d)), 3)
+    channels = _image_channels(network)
     for size in PROBE_SIZES:
         yield torch.zeros(1, channels, *size, dtype=like.dtype, device=like.device)
+
+
+def _image_channels(network: nn.Module) -> int:
+    """The channels of the first convolution that runs, which need not be the first that was built."""
+    convs = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    first = convs[0].in_channels if convs else 3
+    if first <= USUAL_CHANNELS:
+        return first
+    like = next(network.parameters())
+    for channels in sorted({conv.in_channels for conv in convs}):
+        with contextlib.suppress(RuntimeError), torch.no_grad():
+            network(torch.zeros(1, channels, *PROBE_SIZES[0], dtype=like.dtype, device=like.device))
+            return channels
+    return first
 
 
 def _followers(
@@ -119,6 +135,8 @@ def _is_its_own(call: Call, conv: nn.Module) -> bool:
 def _can_go(module: nn.Module) -> bool:
     """Whether the module's work is that of one function in eval mode, with fixed numbers."""
     if isinstance(module, _BatchNorm):
+        if type(module).forward is not _BatchNorm.forward:
+            return False
         return not module.training and module.running_mean is not None and module.running_var is not None
     return type(module) is nn.ReLU
 

@@ -14,12 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from fastseg import memory
+from fastseg.deploy.conv import InferenceConv2d
 from fastseg.deploy.fold import probe_images, replace
+from fastseg.layers.conv import Subsample
 
 HANDED_BACK = 32 * 2**20  # bytes; glibc keeps smaller blocks, in time
 BAND_BYTES = 12 * 2**20  # of the largest map of a band
 MIN_ROWS = 4  # of the result in a band; fewer would be computed mostly for their neighbours' sake
 PROBE_ROWS, PROBE_COLUMNS = 128, 4
+LOCAL = (InferenceConv2d, nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.Identity, Subsample)
 
 
 @dataclass(frozen=True)
@@ -86,11 +89,18 @@ def use_row_bands(network: nn.Module) -> None:
     for stage, values in _stages_on(images, network):
         if isinstance(stage, RowBands):
             parts.update(stage.modules())
-        reach = None if stage in parts else reach_of(stage, images.shape[1])
+        reach = reach_of(stage, images.shape[1]) if stage not in parts and _is_local(stage) else None
         if reach is not None and reach.stride > 1:
             found[stage] = RowBands(stage, reach, values)
             parts.update(stage.modules())
     replace(network, found)
+
+
+def _is_local(stage: nn.Module) -> bool:
+    """Whether the stage is a sequence of what is known to look at neighbours alone: no gate sees the whole map."""
+    if isinstance(stage, nn.Sequential) and type(stage).forward is nn.Sequential.forward:
+        return all(_is_local(part) for part in stage)
+    return type(stage) in LOCAL
 
 
 def reach_of(stage: nn.Module, channels: int) -> Reach | None:
@@ -106,11 +116,12 @@ def reach_of(stage: nn.Module, channels: int) -> Reach | None:
     images = torch.eye(PROBE_ROWS, dtype=like.dtype, device=like.device)[:, None, :, None]
     try:
         with torch.no_grad():
+            shorter = probe(images[:1, :, 1:].expand(-1, channels, -1, PROBE_COLUMNS).contiguous())
             lit = probe(images.expand(-1, channels, -1, PROBE_COLUMNS).contiguous()).abs().sum((1, 3)) != 0
     except RuntimeError:  # without padding, images can be too small
         return None
     stride = PROBE_ROWS // lit.shape[1]
-    if PROBE_ROWS % lit.shape[1] or not lit.any(0).all():
+    if PROBE_ROWS % lit.shape[1] or shorter.shape[2] != lit.shape[1] - (stride == 1) or not lit.any(0).all():
         return None
     columns = lit.T.int()
     first = columns.argmax(1)

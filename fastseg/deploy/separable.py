@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace as replace_fields
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
-from fastseg.deploy.conv import InferenceConv2d
+from fastseg.deploy.conv import InferenceConv2d, state_of
 from fastseg.deploy.fold import probe_images, replace
 from fastseg.deploy.row_bands import RowBands
 from fastseg.deploy.separable_kernel import MAX_STAGES, PackedChain, Separable, kernel_runs
@@ -41,6 +41,8 @@ class _Fused(nn.Module):
         packed = self._packed
         if not _is_plain_inference(*maps) or (torch.is_grad_enabled() and self._wants_gradients(*maps)):
             return None
+        if packed is not None and packed.made_of != state_of(self.parameters()):
+            packed = self._packed = None
         if packed is None:
             chain = self.chain()
             weight = chain[0].product.weight
@@ -50,7 +52,8 @@ class _Fused(nn.Module):
                 return None
             with torch.no_grad():
                 packed = self._packed = PackedChain(chain)
-        return packed
+                packed.made_of = state_of(self.parameters())
+        return packed if packed.takes(*maps) else None
 
     def _wants_gradients(self, *maps: Tensor) -> bool:
         return any(tensor.requires_grad for tensor in (*maps, *self.parameters()))
@@ -121,7 +124,7 @@ def fuse_separable(network: nn.Module) -> None:
 def _find(parent: nn.Module, calls: Counter[nn.Module], replacements: dict[nn.Module, nn.Module]) -> None:
     for child in parent.children():
         whole = calls[child] and all(calls[part] == calls[child] for part in child.modules())
-        if whole and isinstance(child, SeparableFeatureFusion) and _fusion_of(child):
+        if whole and _has_forward_of(child, SeparableFeatureFusion) and _fusion_of(child):
             replacements[child] = FusedFeatureFusion(child)
         elif whole and _chain_of(child):
             replacements[child] = FusedSeparable(child)
@@ -131,7 +134,7 @@ def _find(parent: nn.Module, calls: Counter[nn.Module], replacements: dict[nn.Mo
 
 def _chain_of(block: nn.Module) -> list[Separable] | None:
     """The block as a chain for the kernel, or None where it is none."""
-    if isinstance(block, InvertedResidual):
+    if _has_forward_of(block, InvertedResidual):
         chain = _parsed(_joined(block.expand, block.depthwise, block.project))
         return chain if chain and len(chain) == 1 and not chain[0].relu else None
     return _parsed(_convolutions(block))
@@ -172,18 +175,23 @@ def _parsed(convs: list[InferenceConv2d] | None) -> list[Separable] | None:
         if len(left) > 1 and _is_depthwise(left[0]) and _is_pointwise(left[1]):
             depthwise = left.pop(0)
         product = left.pop(0)
-        if not _is_pointwise(product) and (chain or not _takes_patches(product)):
+        if not _is_pointwise(product) and (chain or expand or depthwise or not _takes_patches(product)):
             return None
         chain.append(Separable(expand, depthwise, product, relu=product.activation is not None))
     fits = 0 < len(chain) <= MAX_STAGES and any(each.depthwise is not None for each in chain)
     return chain if fits else None
 
 
+def _has_forward_of(block: nn.Module, kind: type[nn.Module]) -> TypeGuard[Any]:
+    """Whether the block is of that kind, and does with its parts what the kind does."""
+    return isinstance(block, kind) and type(block).forward is kind.forward
+
+
 def _fusion_of(block: SeparableFeatureFusion) -> Separable | None:
     """The block as one stage for the kernel, or None where it is none."""
     chain = _parsed(_joined(block.depthwise, block.context))
     detail = _convolutions(block.detail) or []
-    if not chain or len(chain) > 1 or len(detail) > 1 or not _is_pointwise(detail[0]):
+    if not chain or len(chain) != 1 or len(detail) != 1 or not _is_pointwise(detail[0]):
         return None
     if chain[0].stride > 1 or chain[0].relu or detail[0].activation or type(block.act) is not nn.ReLU:
         return None

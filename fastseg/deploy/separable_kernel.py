@@ -100,12 +100,19 @@ class PackedChain:
     """Weights of a chain of separable convolutions, laid out for the kernel; call it with maps."""
 
     def __init__(self, chain: list[Separable]) -> None:
+        self.made_of: tuple[tuple[int, int], ...] = ()  # the state of the weights that were laid out
+        first, side = chain[0].expand or chain[0].depthwise or chain[0].product, chain[0].side
+        self.in_channels = [first.in_channels] if side is None else [side.in_channels, first.in_channels]
         self.strides = [each.stride for each in chain]
         self.out_channels = chain[-1].product.out_channels
         self.dtype = chain[0].product.weight.dtype
         self._tensors = [_packed(each) for each in chain]  # which the stages point into
         stages = [_stage(each, weights) for each, weights in zip(chain, self._tensors, strict=True)]
         self._stages = (_Stage * len(chain))(*stages)
+
+    def takes(self, *maps: Tensor) -> bool:
+        """Whether maps, a fusion's finer one first, have the weights' channels and all the same number of images."""
+        return [x.shape[1] for x in maps] == self.in_channels and len({len(x) for x in maps}) == 1
 
     def __call__(
         self,

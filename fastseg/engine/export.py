@@ -23,12 +23,12 @@ from torch import Tensor, nn
 
 from fastseg.atomic import write_atomically
 from fastseg.engine.export_check import Check, check_file
-from fastseg.engine.quiet import quietly
 from fastseg.errors import ConfigError, FastsegError, printable
 from fastseg.export_info import METADATA_FILE, METADATA_KEY, MOST_CLASSES, ExportInfo, numbered_classes
 from fastseg.exported import format_of, reason_of, require_packages
 from fastseg.layers.resize import resize
 from fastseg.output import check_target
+from fastseg.quiet import quietly
 from fastseg.types import SegModel, WeightsInfo
 
 OPSET = 18  # of ONNX; Resize has all it needs since 13, and engines of 2023 know it

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from fastseg.data.road_scenes import render_scene
-from fastseg.engine.quiet import quietly
 from fastseg.errors import FastsegError
 from fastseg.export_info import ExportInfo
 from fastseg.exported import format_of, onnx_session, open_exported, openvino_settings, reason_of
 from fastseg.layers.resize import resize
 from fastseg.ops import normalize_images
+from fastseg.quiet import quietly
 from fastseg.types import SegModel
 
 # batch, height, width; sides below the file's smallest one are raised to it

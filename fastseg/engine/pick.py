@@ -165,8 +165,9 @@ class Store:
         self.entries: dict[str, dict[str, Any]] = {}
         if path.exists():
             try:
-                self.entries = json.loads(path.read_text())["fastseg pick"]
-            except (ValueError, KeyError, TypeError) as error:
+                entries = json.loads(path.read_text())["fastseg pick"]
+                self.entries = {key: asdict(JobTimes.from_dict(found)) for key, found in entries.items()}
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise OutputError(f"{printable(path)} holds no measurements of `fastseg pick`; name another") from error
 
     def get(self, job: Job) -> JobTimes | None:

@@ -20,13 +20,13 @@ from fastseg.data.readers import image_from
 from fastseg.engine.evaluate import check_classes, evaluate
 from fastseg.engine.export import Export, check_request, publish, save_onnx, save_openvino, write_draft
 from fastseg.engine.export_check import check_file
-from fastseg.engine.quiet import quietly
 from fastseg.errors import ConfigError, DataError, FastsegError
 from fastseg.export_info import ExportInfo
 from fastseg.exported import open_exported, require_packages
 from fastseg.inputs import find_inputs
 from fastseg.metrics import Scores
 from fastseg.predict import Predictor
+from fastseg.quiet import quietly
 from fastseg.types import SegModel
 
 Load = Callable[[], np.ndarray]  # image uint8 (H,W,3), read when it is wanted

@@ -35,7 +35,7 @@ def _count_in_c(kernels: ctypes.CDLL, labels: Tensor, predictions: Tensor, num_c
     """Counts (K+2,K+1), wrong labels in the last row."""
     pixels = labels.numel()
     threads = max(1, min(torch.get_num_threads(), pixels // PER_THREAD))
-    tables = torch.zeros(threads * TABLES, num_classes + 2, num_classes + 1, dtype=torch.int64)
+    tables = torch.zeros(threads * TABLES, num_classes + 2, num_classes + 1, dtype=torch.int64, device="cpu")
     kernels.fastseg_pair_histogram(
         ctypes.c_void_p(labels.data_ptr()),
         ctypes.c_void_p(predictions.data_ptr()),

@@ -18,8 +18,12 @@ def upsample_argmax_native(logits: Tensor, size: tuple[int, int], align_corners:
     kernels = native.library()
     if kernels is None or logits.device.type != "cpu" or logits.dtype == torch.float64:
         return None
+    if torch._C._len_torch_dispatch_stack():  # somebody records operations, of which this would be none
+        return None
     values = logits.float()
-    labels = torch.empty((len(logits), *size), dtype=torch.uint8 if logits.shape[1] <= 256 else torch.int16)
+    labels = torch.empty(
+        (len(logits), *size), dtype=torch.uint8 if logits.shape[1] <= 256 else torch.int16, device="cpu"
+    )
     failed = kernels.fastseg_upsample_argmax(
         ctypes.c_void_p(values.data_ptr()),
         (ctypes.c_int64 * 6)(*values.shape, *size),

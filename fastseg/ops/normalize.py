@@ -40,10 +40,11 @@ def normalize_images(
 
 def _normalized(images: Tensor, mean: Tensor, std: Tensor, dtype: torch.dtype) -> Tensor:
     """(images - mean) / std in float32, as `dtype`; images (N,H,W,3)."""
-    if images.dtype == torch.uint8 and images.device.type == "cpu" and not torch.compiler.is_compiling():
-        kernels = native.library() if dtype in (torch.float32, torch.bfloat16) and type(images) is Tensor else None
+    if images.dtype == torch.uint8 and images.device.type == "cpu" and not _is_recorded(images):
+        fits = dtype in (torch.float32, torch.bfloat16) and images.shape[3] == len(mean) == len(std) == 3
+        kernels = native.library() if fits else None
         if kernels is not None:
-            images, out = images.contiguous(), torch.empty(images.shape, dtype=dtype)
+            images, out = images.contiguous(), torch.empty(images.shape, dtype=dtype, device="cpu")
             pixels = images.numel() // 3
             kernels.fastseg_normalize(
                 ctypes.c_void_p(images.data_ptr()),
@@ -56,6 +57,13 @@ def _normalized(images: Tensor, mean: Tensor, std: Tensor, dtype: torch.dtype) -
             )
             return out
     return ((images.to(torch.float32) - mean) / std).to(dtype)
+
+
+def _is_recorded(images: Tensor) -> bool:
+    """Whether somebody compiles, traces or records operations, of which a kernel of ours would be none."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or type(images) is not Tensor:
+        return True
+    return torch._C._len_torch_dispatch_stack() > 0
 
 
 def denormalize_images(images: Tensor, preprocessing: Preprocessing) -> Tensor:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from fastseg import atomic
 from fastseg.cli import main
 from fastseg.engine import bench as engine
 from fastseg.engine.bench_job import Job, JobTimes, VariantTimes
+from fastseg.errors import OutputError
 
 SECONDS = {"plain argmax": 0.5, "plain max": 0.3, "fp32": 0.05, "bf16": 0.025}
 
@@ -92,6 +94,42 @@ def test_mistakes_are_answered_in_one_line_before_anything_is_measured(
     assert message in error
     assert len(error.splitlines()) == 1
     assert not jobs
+
+
+@pytest.mark.parametrize("folder", ["street.jpg", "street.jpg/new", "/proc"])
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(
+    folder: str, jobs: list[Job], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if folder == "/proc" and not Path(folder).exists():
+        pytest.skip("needs Linux")
+    (tmp_path / "street.jpg").touch()
+    assert main(["bench", "--csv", str(tmp_path / folder / "x.csv"), "--markdown", str(tmp_path / "ok.md")]) == 2
+    error = capsys.readouterr().err
+    assert "x.csv cannot be written" in error
+    assert len(error.splitlines()) == 1
+    assert not jobs
+    assert [path.name for path in tmp_path.iterdir()] == ["street.jpg"]
+
+
+def test_files_are_written_whatever_becomes_of_the_others(
+    jobs: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = atomic.write_atomically
+
+    def full(path: Path, data: bytes) -> None:
+        if path.suffix == ".csv":
+            raise OutputError(f"{path.name}: no space left")
+        whole(path, data)
+
+    monkeypatch.setattr(atomic, "write_atomically", full)
+    assert main(["bench", "--csv", str(tmp_path / "x.csv"), "--markdown", str(tmp_path / "new" / "ok.md")]) == 2
+    assert "x.csv: no space left" in capsys.readouterr().err
+    assert (tmp_path / "new" / "ok.md").exists()
+
+
+def test_a_misspelt_command_of_two_words_is_suggested(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "dta"]) == 2
+    assert "unknown command 'bench dta'; did you mean 'bench data'?" in capsys.readouterr().err
 
 
 @pytest.mark.slow  # three processes that load torch

@@ -37,6 +37,11 @@ def test_the_format_follows_from_the_output(here: Path) -> None:
     assert [path.name for path in (here / "sub").iterdir()] == ["net.pt2"]
 
 
+def test_the_command_to_try_can_be_pasted(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "--out", "my net.pt2"]) == 0
+    assert "try it: fastseg predict IMAGE --model 'my net.pt2'" in capsys.readouterr().out
+
+
 def test_a_file_of_other_labels_is_exit_code_1_and_no_file(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -59,6 +64,10 @@ def test_a_file_of_other_labels_is_exit_code_1_and_no_file(
         (["--to", "onnx", "--out", "net.xml"], "--to onnx writes .onnx files; --out is net.xml"),
         (["--to", "onnx", "--int8"], "--int8 needs images of yours: --data"),
         (["--to", "onnx", "--data", "camvid"], "--data is for --int8"),
+        (["--to", "onnx", "--split", "val"], "--split is for --int8"),
+        (["--to", "onnx", "--calibration-split", "val"], "--calibration-split is for --int8"),
+        (["--to", "torch", "--model", "a.onnx"], "a.onnx is an exported file already; give the weights file"),
+        (["--to", "torch", "sub/a.pt2"], "sub/a.pt2 is an exported file already"),
         (["--to", "openvino", "--int8", "--fp16", "--data", "x"], "--int8 and --fp16 exclude each other"),
         (["--to", "onnx", "--calibration-images", "0"], "--calibration-images is 0; give 1 or more"),
         (["a.safetensors", "--weights", "b", "--to", "onnx"], "weights were given twice"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -212,6 +213,31 @@ def test_a_job_in_its_own_process_knows_its_peak_of_memory() -> None:
     if bench_job.CLEAR_REFS.exists():
         assert peak is not None
         assert 256 * 512 * 3 * 4 < peak < 2e9  # more than the network's input
+
+
+def test_a_measuring_process_ends_once_its_parent_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    parents = iter([7, 7, 1])
+    ended: list[int] = []
+    monkeypatch.setattr(bench_process.os, "getppid", lambda: next(parents))
+    monkeypatch.setattr(bench_process.os, "_exit", ended.append)
+    bench_process._end_with(7, every=0.001)
+    assert ended == [1]
+    assert next(parents, None) is None
+
+
+def test_a_measuring_process_is_told_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Done:
+        returncode, stdout, stderr = 1, "", ""
+
+    commands: list[list[str]] = []
+
+    def run(command: list[str], **options: object) -> Done:
+        commands.append(command)
+        return Done()
+
+    monkeypatch.setattr(bench_process.subprocess, "run", run)
+    measure_apart(JOB, 1)
+    assert commands[0][-1] == str(os.getpid())
 
 
 def test_a_process_that_is_killed_names_the_signal(monkeypatch: pytest.MonkeyPatch) -> None:

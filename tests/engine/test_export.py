@@ -110,9 +110,7 @@ def test_files_hold_no_path_of_this_machine(suffix: str, exports: Callable[[str]
         assert str(folder).encode() not in path.read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("suffix", "scale"), [(".pt2", 1.0), (".pt2", 1.3), pytest.param(".onnx", 0.5, marks=ONNX.marks)]
-)
+@pytest.mark.parametrize(("suffix", "scale"), [(".pt2", 1.3), pytest.param(".onnx", 0.5, marks=ONNX.marks)])
 def test_preprocessing_is_inside_the_file(suffix: str, scale: float, tmp_path: Path) -> None:
     preprocessing = Preprocessing((0.1, 0.5, 0.3), (0.2, 0.3, 0.4), "bgr", scale)
     path = export_model(NearestColor(preprocessing).eval(), tmp_path / f"net{suffix}").path
@@ -241,15 +239,11 @@ def test_a_network_that_cannot_be_traced_is_told_so(tmp_path: Path) -> None:
 
 
 MINIMUM_SIDE = {("espnet", ".xml"): 9}  # OpenVINO plans its cuts of odd maps for larger ones
-QUICK = ("fast_scnn",)  # every other network takes ten seconds and more
 
 
-@pytest.mark.parametrize(
-    "suffix", [ONNX, pytest.param(".xml", id="openvino", marks=[*OPENVINO.marks, pytest.mark.slow])]
-)
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NAMES if name not in SLOW]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [ONNX, OPENVINO])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in SLOW])
 @pytest.mark.timeout(900)
 def test_every_network_exports_for_all_sizes(name: str, suffix: str, tmp_path: Path) -> None:
     export = export_model(build(name), tmp_path / f"net{suffix}")

@@ -1,4 +1,4 @@
-"""Silence for converters, which narrate their progress."""
+"""Silence for libraries, which narrate what they do."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ def test_a_stage_that_bands_would_change_is_left_whole(stage: nn.Module) -> None
 def _meta_by_default() -> Any:
     torch.set_default_device("meta")
     yield
-    torch.set_default_device("cpu")
+    torch.set_default_device(None)
 
 
 @pytest.mark.usefixtures("_meta_by_default")

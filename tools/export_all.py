@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("models", metavar="PATTERN", nargs="*", default=["*"], help="in this order (default: all)")
     parser.add_argument("--to", nargs="+", choices=tuple(FORMATS), default=["onnx", "openvino"])
     parser.add_argument(
-        "--write", metavar="FILE", type=Path, help="write the table, after every network; others' rows stay"
+        "--write", metavar="FILE", type=Path, help="write the table after every network; other rows stay"
     )
     args = parser.parse_args()
     command = f"tools/export_all.py --to {' '.join(args.to)} --write {args.write}"

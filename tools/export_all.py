@@ -71,7 +71,7 @@ def row(name: str, model: SegModel, kind: str) -> str:
 def document(rows: list[str], command: str) -> str:
     """The rows with their heading: what was run, where, and with which versions."""
     versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
-    return f"""# Every network as an exported file
+    return f"""# Networks as exported files
 
 `{command}`, {datetime.date.today()}, {platform.machine()},
 torch threads: {torch.get_num_threads()}, {versions}.

@@ -94,10 +94,10 @@ def _agree(network: SegModel, plain: SegModel) -> bool:
     for images in probe_images(plain):
         noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0)).to(images)
         expected, found = plain(noise).logits, network(noise).logits
-        if expected.is_meta:
+        if expected.is_meta or not torch.isfinite(expected).all():  # nothing to compare with
             return True
         limit = FOLDED_TOLERANCE * float(expected.abs().max()) + 1e-30
-        if not torch.allclose(found, expected, rtol=0, atol=limit, equal_nan=True):
+        if not torch.allclose(found, expected, rtol=0, atol=limit):
             return False
     return True
 

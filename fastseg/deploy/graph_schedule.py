@@ -149,7 +149,7 @@ def _bands(phase: Phase, phases: Phases, band_bytes: int) -> Iterator[Step]:
                     done[node] = last
                 for each in forgets.get(node, ()):
                     row = min(_first_needed(phases, user, done[user]) for user in users[each])
-                    if done[each] > 0 and row > forgotten[each]:  # the first rows may be needed by nobody
+                    if row > forgotten[each]:
                         yield Forget(each, row)
                         forgotten[each] = row
 

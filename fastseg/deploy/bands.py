@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fastseg.deploy.graph_capture import Node, aten, capture
 from fastseg.deploy.graph_phases import cut_into_phases, is_view
+from fastseg.deploy.graph_rows import Rule
 from fastseg.deploy.graph_schedule import Compute, Forget, Rows, Schedule, Whole, schedule
 from fastseg.deploy.model import DeployedModel
 from fastseg.errors import ConfigError
@@ -138,7 +139,7 @@ class _Run:
 
     def _whole(self, node: Node) -> Tensor:
         if node in self.program.phases.small_rules:
-            return self.program.phases.small_rules[node].run(self.full.__getitem__, 0, node.shape[2])
+            return self._by_rule(self.program.phases.small_rules[node], 0, node.shape[2])
         if node.function in (aten.view.default, aten._unsafe_view.default):  # memory may be laid out in another order
             return self.full[node.args[0]].reshape(node.args[1])
         return node.call(self.full.__getitem__)
@@ -148,14 +149,18 @@ class _Run:
         if rule is None:
             result = self.program.deployed.inputs(self.image[:, step.first : step.last], scale=1.0)
         else:
-            by_rows = {node: self._read(node, step.begin, step.end) for node in rule.by_rows}
-            result = rule.run(lambda node: by_rows[node] if node in by_rows else self.full[node], step.first, step.last)
+            result = self._by_rule(rule, step.first, step.last)
             if is_view(step.node):  # of rows that may be forgotten
                 result = result.contiguous(memory_format=torch.channels_last)
         if step.node in self.program.kept:
             self._keep(step, result)
         else:
             self.rows.setdefault(step.node, Rows()).append(step.first, step.last, result)
+
+    def _by_rule(self, rule: Rule, first: int, last: int) -> Tensor:
+        begin, end = rule.needs(first, last)
+        by_rows = {node: self._read(node, begin, end) for node in rule.by_rows}
+        return rule.run(lambda node: by_rows[node] if node in by_rows else self.full[node], first, last)
 
     def _keep(self, step: Compute, result: Tensor) -> None:
         if step.node not in self.full:

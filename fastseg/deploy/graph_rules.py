@@ -20,6 +20,8 @@ def rule_for(node: Node) -> Rule | None:
     """How `node` is computed by rows, or None where it cannot be."""
     if node.function is None or len(node.shape) != 4:
         return None
+    if any(0 in each.shape for each in (node, *node.inputs)):
+        return None  # maps without a row come in no band
     if node.function is torch.ops.fastseg.fused_block.default:
         return FusedRows(node, node.args[1])
     make = RULES.get(node.function)

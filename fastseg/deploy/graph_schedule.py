@@ -149,6 +149,7 @@ def _bands(phase: Phase, phases: Phases, band_bytes: int) -> Iterator[Step]:
                     done[node] = last
                 for each in forgets.get(node, ()):
                     row = min(_first_needed(phases, user, done[user]) for user in users[each])
+                    row = min(row, done[each])  # the first rows of a map may be needed by nobody
                     if row > forgotten[each]:
                         yield Forget(each, row)
                         forgotten[each] = row

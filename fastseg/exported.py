@@ -25,6 +25,7 @@ from fastseg.errors import (
 )
 from fastseg.export_info import METADATA_FILE, METADATA_KEY, ExportInfo, unknown_info
 from fastseg.quiet import quietly
+from fastseg.signal_stack import kept_signal_stack
 from fastseg.types import DatasetInfo, Preprocessing, WeightsInfo
 
 FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
@@ -185,6 +186,7 @@ def _open_onnx(path: Path, threads: int | None, device: str) -> tuple[Run, str]:
     return lambda images: session.run([made.name], {given.name: images})[0].astype(np.uint8, copy=False), text
 
 
+@kept_signal_stack()
 def _open_openvino(path: Path, threads: int | None, device: str) -> tuple[Run, str]:
     require_packages("openvino", ("openvino",))
     import openvino

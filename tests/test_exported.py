@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -275,3 +277,26 @@ def test_formats_go_by_the_suffix() -> None:
     assert not is_exported("last.safetensors")
     with pytest.raises(ConfigError, match=r"'\.onx'; did you mean '\.onnx'"):
         format_of("net.onx")
+
+
+SIGNALLED = """
+import os, signal, sys
+from fastseg.exported import open_exported
+
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+first, second = open_exported(sys.argv[1]), open_exported(sys.argv[1])
+del first  # the engine restores the signal stack of its predecessor, which is gone
+del second
+os.kill(os.getpid(), signal.SIGUSR1)
+print("alive")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="signals of POSIX")
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_process_that_opened_files_survives_signals(suffix: str, exports: Exports) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED, str(exports(suffix))], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["handled", "alive"]

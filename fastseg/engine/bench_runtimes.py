@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from fastseg.engine.timing import Stopwatch
 from fastseg.errors import MissingPackageError
 from fastseg.layers.resize import resize
+from fastseg.signal_stack import kept_signal_stack
 from fastseg.types import SegModel
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ def _onnx(network: PixelNetwork, image: np.ndarray) -> Engine:
     return lambda pixels: session.run(None, {"images": pixels[None]})[0][0]
 
 
+@kept_signal_stack()
 def _openvino(network: PixelNetwork, image: np.ndarray) -> Engine:
     import openvino
 

@@ -24,6 +24,7 @@ from fastseg.exported import format_of, onnx_session, open_exported, openvino_se
 from fastseg.layers.resize import resize
 from fastseg.ops import normalize_images
 from fastseg.quiet import quietly
+from fastseg.signal_stack import kept_signal_stack
 from fastseg.types import SegModel
 
 # batch, height, width; sides below the file's smallest one are raised to it
@@ -200,6 +201,7 @@ def _onnx_logits(path: Path) -> WithLogits:
     return lambda images: session.run(["logits"], {"images": images})[0]
 
 
+@kept_signal_stack()
 def _openvino_logits(path: Path) -> WithLogits:
     import openvino
 

@@ -27,6 +27,7 @@ from fastseg.inputs import find_inputs
 from fastseg.metrics import Scores
 from fastseg.predict import Predictor
 from fastseg.quiet import quietly
+from fastseg.signal_stack import kept_signal_stack
 from fastseg.types import SegModel
 
 Load = Callable[[], np.ndarray]  # image uint8 (H,W,3), read when it is wanted
@@ -109,6 +110,7 @@ def compare_labels(first: Path, second: Path, images: Sequence[Load]) -> float:
     return equal / pixels
 
 
+@kept_signal_stack()
 def _quantize_openvino(source: Path, target: Path, info: ExportInfo, images: Sequence[Load]) -> None:
     import nncf
     import openvino

@@ -55,3 +55,14 @@ def test_it_needs_no_torch() -> None:
     code = "import sys, fastseg; fastseg.tune_cpu(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout.strip()) == (0, "False"), done.stderr
+
+
+def test_whether_pages_are_kept_is_known_and_asking_keeps_none() -> None:
+    code = """
+from fastseg.memory import pages_are_kept, tune_cpu
+print(pages_are_kept(), pages_are_kept())
+tuned = tune_cpu()
+print(pages_are_kept() == tuned)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines() == ["False False", "True"], done.stderr

@@ -57,3 +57,20 @@ def test_a_part_of_a_larger_image_is_read_as_it_lies() -> None:
     images = torch.randint(0, 256, (2, 20, 30, 3), dtype=torch.uint8)
     part = images[:, 3:17:2, 5:23]
     assert torch.equal(normalize_images(part, Preprocessing()), in_torch(part.clone(), Preprocessing(), torch.float32))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int16])
+def test_images_of_other_types_are_not_read_as_bytes(dtype: torch.dtype) -> None:
+    images = torch.randint(0, 256, (1, 5, 7, 3), dtype=torch.uint8)
+    assert torch.equal(normalize_images(images.to(dtype), Preprocessing()), normalize_images(images, Preprocessing()))
+
+
+def test_bfloat16_rounds_halves_to_even() -> None:
+    """Bytes 0 to 255 over a std of 1/255 are whole numbers; 257 to 510 lie between two of bfloat16's."""
+    values = torch.arange(256, dtype=torch.uint8).repeat(3, 1).T[None, None]
+    preprocessing = Preprocessing((-1.0, -1.0, -1.0), (1 / 255, 1 / 255, 1 / 255))
+    result = normalize_images(values, preprocessing, dtype=torch.bfloat16)[0, 0, 0]
+    exact = normalize_images(values, preprocessing)[0, 0, 0]
+    assert torch.equal(result, exact.to(torch.bfloat16))
+    assert (exact == exact.round()).float().mean() > 0.9
+    assert (result.float() != exact).sum() > 60

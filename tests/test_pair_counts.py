@@ -76,6 +76,16 @@ def test_counts_and_wrong_labels_equal_numpy(drawn: tuple[Tensor, Tensor, int]) 
     assert wrong == expected_wrong
 
 
+@pytest.mark.usefixtures("form")
+@pytest.mark.parametrize("num_classes", [1, 19, 254])
+def test_every_label_with_every_prediction(num_classes: int) -> None:
+    labels, predictions = torch.meshgrid(*[torch.arange(256, dtype=torch.uint8)] * 2, indexing="ij")
+    counts, wrong = pair_counts(labels, predictions, num_classes)
+    expected, expected_wrong = by_numpy(labels, predictions, num_classes)
+    assert np.array_equal(counts.numpy(), expected)
+    assert wrong == expected_wrong == dict.fromkeys(range(num_classes, VOID), 256)
+
+
 @pytest.mark.usefixtures("form", "three_threads")
 @pytest.mark.parametrize("extra", [0, 1, 63])
 def test_parts_that_threads_count_add_up(extra: int) -> None:

@@ -206,7 +206,9 @@ def test_every_rule_gives_the_rows_of_the_whole_map(
         pytest.param(lambda x: F.pad(x[:, :, -1:-1], (0, 0, 0, 3)), 14, id="no rows"),
         pytest.param(lambda x: x.mean((2, 3), keepdim=True).expand(-1, -1, 8, 8)[:, :, -1:], 14, id="few rows, cut"),
         pytest.param(
-            lambda x: resize(F.conv_transpose2d(x, torch.ones(3, 3, 1, 1), stride=2), (1, 9)), 14, id="few rows, resized"
+            lambda x: resize(F.conv_transpose2d(x, torch.ones(3, 3, 1, 1), stride=2), (1, 9)),
+            14,
+            id="few, resized",
         ),
     ],
 )

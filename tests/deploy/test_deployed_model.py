@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastseg.deploy.fold import fold_norms
@@ -197,3 +198,38 @@ def test_a_norm_is_folded_only_where_nothing_else_sees_the_map(case: str, left: 
     fold_norms(network)
     assert sum(isinstance(module, nn.BatchNorm2d) for module in network.modules()) == left
     torch.testing.assert_close(network(x), expected)
+
+
+class OtherNorm(nn.BatchNorm2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * 2
+
+
+class Standardised(nn.Conv2d):
+    """A convolution with weights that are computed from its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight - self.weight.mean(), self.bias, padding=1)
+
+
+class Unbiased(nn.Conv2d):
+    """A convolution that leaves its bias out."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, None, padding=1)
+
+
+@pytest.mark.parametrize(
+    ("conv", "norm"),
+    [
+        pytest.param(nn.Conv2d(3, 4, 3), OtherNorm(4), id="a norm that does more"),
+        pytest.param(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), id="statistics of the batch"),
+        pytest.param(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4).train(), id="a norm in training"),
+        pytest.param(Standardised(3, 4, 3), nn.BatchNorm2d(4), id="computed weights"),
+        pytest.param(Unbiased(3, 4, 3), nn.BatchNorm2d(4), id="a bias that is not used"),
+    ],
+)
+def test_what_is_not_the_plain_pair_is_not_folded(conv: nn.Module, norm: nn.Module) -> None:
+    network = nn.Sequential(conv, norm).requires_grad_(False)
+    fold_norms(network)
+    assert list(network) == [conv, norm]

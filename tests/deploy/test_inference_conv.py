@@ -123,3 +123,33 @@ def test_bfloat16_is_not_used_for_narrow_maps(autocast: bool, width: int, monkey
 def test_another_activation_is_refused() -> None:
     with pytest.raises(ValueError, match="activation is 'gelu'; allowed: 'relu' or None"):
         InferenceConv2d(1, 1, 1, activation="gelu")
+
+
+def test_weights_loaded_without_a_trace_of_it_are_laid_out_anew() -> None:
+    with torch.inference_mode():  # tensors of which nobody counts the changes
+        fast = inference_conv(nn.Conv2d(8, 8, 3), None)
+        x = torch.randn(1, 8, 9, 9)
+        before = fast(x)
+        fast.load_state_dict({key: 2 * value for key, value in fast.state_dict().items()})
+        torch.testing.assert_close(fast(x), 2 * before)
+
+
+@pytest.mark.parametrize(
+    ("conv", "x"),
+    [
+        pytest.param(nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect"), (2, 8, 9, 9), id="mirrored border"),
+        pytest.param(nn.Conv2d(8, 8, 3, padding="same"), (2, 8, 9, 9), id="padding by name"),
+        pytest.param(nn.Conv2d(8, 8, 3, padding=1), (8, 9, 9), id="one image"),
+    ],
+)
+def test_what_onednn_cannot_is_left_to_the_plain_functions(conv: nn.Conv2d, x: tuple[int, ...]) -> None:
+    images = torch.randn(x)
+    with torch.inference_mode():
+        torch.testing.assert_close(inference_conv(conv, "relu")(images), F.relu(conv(images)))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace:FutureWarning")
+def test_a_tracer_sees_a_convolution() -> None:
+    fast = inference_conv(nn.Conv2d(8, 8, 3), "relu")
+    traced = torch.jit.trace(fast, torch.randn(1, 8, 9, 9))
+    assert "_convolution(" in str(traced.inlined_graph)

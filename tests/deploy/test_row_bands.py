@@ -129,3 +129,18 @@ def test_bands_are_for_large_images_while_memory_is_not_kept(monkeypatch: pytest
         monkeypatch.setattr(memory, "pages_are_kept", lambda: True)
         bands(torch.zeros(1, 3, 66, 64))
         assert seen == [66]
+
+
+def test_gradients_and_compilers_get_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage, seen = nn.Conv2d(3, 4, 3, stride=2, padding=1), []
+    stage.register_forward_hook(lambda module, args, result: seen.append(args[0].shape[2]))
+    bands = RowBands(stage, Reach(2, 1, 1), values=1.0)
+    monkeypatch.setattr(row_bands, "HANDED_BACK", 4)
+    monkeypatch.setattr(row_bands, "BAND_BYTES", 4 * 64 * 16)
+    monkeypatch.setattr(memory, "pages_are_kept", lambda: False)
+    bands(torch.zeros(1, 3, 66, 64, requires_grad=True)).sum().backward()
+    assert seen == [66]
+    with monkeypatch.context() as patch, torch.inference_mode():
+        patch.setattr(torch.compiler, "is_compiling", lambda: True)
+        bands(torch.zeros(1, 3, 66, 64))
+    assert seen == [66, 66]

@@ -334,3 +334,37 @@ def test_new_weights_count(block: nn.Module) -> None:
         block.load_state_dict(other.state_dict())
         assert not torch.equal(block(x), before)
         assert torch.equal(block(x), other(x))
+
+
+def test_autocast_and_empty_maps_run_the_block(block: nn.Module) -> None:
+    x = random_map(1, 16, 5, 7)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(block(x), block.block(x))  # type: ignore[operator]
+    with torch.inference_mode():
+        assert block(x[:0]).shape == (0, 16, 5, 7)
+
+
+class Doubling(nn.Sequential):
+    """Runs its parts and more."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        return 2 * super().forward(x)
+
+
+def test_a_sequence_with_its_own_forward_is_left_alone() -> None:
+    network = Whole(folded(Doubling(DepthwiseSeparableConv(8, 8), DepthwiseSeparableConv(8, 8)))).eval()
+    fuse_separable(network)
+    x = random_map(1, 8, 5, 7)
+    alone = copy.deepcopy(network)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(x), 2 * nn.Sequential(*alone.block)(x))  # type: ignore[misc]
+
+
+def test_dilations_of_two_kinds_are_left_alone() -> None:
+    depthwise = nn.Conv2d(8, 8, 3, padding=(1, 2), dilation=(1, 2), groups=8)
+    network = Whole(folded(nn.Sequential(depthwise, nn.ReLU(), nn.Conv2d(8, 8, 1)))).eval()
+    x = random_map(1, 8, 9, 9)
+    with torch.inference_mode():
+        expected = network(x)
+        fuse_separable(network)
+        torch.testing.assert_close(network(x), expected)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How much faster labels of upsampled logits are made than by interpolation and argmax, and in how little memory.
 
-    tools/bench_ops.py [--rounds 15] [--threads 2] [--write docs/results/ops.md]
+    tools/bench_ops.py [--rounds 15] [--threads 2] [--photo FILE ...] [--write docs/results/ops.md]
 
 All ways run in turns in one process, so that what else the machine does hits all; ratios are medians over rounds. Every
 way's labels are compared with those of interpolation in float64.
@@ -14,9 +14,11 @@ import datetime
 import multiprocessing
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -26,6 +28,7 @@ from torch import Tensor
 
 import fastseg
 from fastseg.data import build_dataset
+from fastseg.data.readers import read_image
 from fastseg.environment import processor_name
 from fastseg.ops import normalize_images
 from fastseg.ops.native_upsample_argmax import upsample_argmax_native
@@ -53,9 +56,10 @@ float64.
 """
 NOTES = """
 The trained networks are the embedded Fast-SCNN weights on a procedural street scene, drawn at 256x512 and enlarged to
-1024x2048; `x2` is at the input scale of those weights, whose map is twice as fine. The drawn map has the areas of such
-a scene's labels, 10 times their share of each pixel of the map, and noise of deviation {noise} for 19 classes. The
-untrained network has random weights and the statistics of this image in its normalisations.
+1024x2048; `x2` is at the input scale of those weights, whose map is twice as fine. Rows of a file are of a photograph
+(`--photo`) that CamVid's weights were not trained on, enlarged likewise: what such a network is for. The drawn map has
+the areas of a street scene's labels, 10 times their share of each pixel of the map, and noise of deviation {noise} for
+19 classes. The untrained network has random weights and the statistics of this image in its normalisations.
 
 One image of 4096x8192 from 19x512x1024 logits (the enlarged drawn map), in a process of its own: beyond logits and
 labels, the plain form takes {plain:.0f} MB at its peak and the compiled one {compiled:.0f} MB; interpolation alone
@@ -71,9 +75,15 @@ def scene(height: int, width: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(image)[None], torch.from_numpy(labels)
 
 
-def trained(name: str, scale: float) -> Tensor:
+def trained(name: str, scale: float, photo: Path | None = None) -> Tensor:
     network = fastseg.create_model("fast_scnn", pretrained=name).eval()
-    return network(normalize_images(scene(*SIZE)[0], network.preprocessing, scale=scale)).logits
+    image = scene(*SIZE)[0] if photo is None else photograph(photo)
+    return network(normalize_images(image, network.preprocessing, scale=scale)).logits
+
+
+def photograph(path: Path) -> Tensor:
+    image = cv2.resize(read_image(path), SIZE[::-1], interpolation=cv2.INTER_CUBIC)
+    return torch.from_numpy(image)[None]
 
 
 def untrained() -> Tensor:
@@ -162,6 +172,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--photo", type=Path, nargs="+", default=[], metavar="FILE", help="images such as CamVid's")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the table to FILE, too")
     args = parser.parse_args()
     if args.rounds < 2:
@@ -172,7 +183,7 @@ def main() -> None:
     clock = time.process_time if args.threads == 1 else time.perf_counter
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     text = HEADER.format(
-        command=f"tools/bench_ops.py --rounds {args.rounds} --threads {args.threads}",
+        command=" ".join(["tools/bench_ops.py", *sys.argv[1:]]),
         device=processor_name(),
         threads=args.threads,
         torch=torch.__version__,
@@ -183,7 +194,8 @@ def main() -> None:
     )
     print(text, end="", flush=True)
     with torch.inference_mode():
-        for name, make in LOGITS.items():
+        photos = {f"Fast-SCNN, CamVid, {path.name}": partial(trained, "camvid", 1, path) for path in args.photo}
+        for name, make in {**LOGITS, **photos}.items():
             lines = rows(name, make(), args.rounds, clock)
             print(lines, end="", flush=True)
             text += lines

@@ -13,7 +13,7 @@ from torch import Tensor
 from fastseg.deploy import DeployedModel
 from fastseg.deploy.model import PRECISIONS
 from fastseg.edges import edge_model
-from fastseg.errors import CheckpointError, ConfigError, DataError
+from fastseg.errors import CheckpointError, ConfigError, DataError, printable
 from fastseg.exported import ExportedModel
 from fastseg.memory_budget import MemoryBudget
 from fastseg.ops import upsample_argmax
@@ -42,11 +42,11 @@ class FileInference:
     def check(self, *, edges: bool = False, confidence: bool = False, scale: float = 1.0) -> None:
         """Raises ConfigError for anything but labels at the scale that the file has built in."""
         if scale != 1:
-            raise ConfigError(f"{self.model.name} is an exported file, whose scale is built in; {INSTEAD}")
+            raise ConfigError(f"{printable(self.model.path)} is an exported file, whose scale is built in; {INSTEAD}")
         if confidence:
-            raise ConfigError(f"{self.model.name} is an exported file, which gives no confidence; {INSTEAD}")
+            raise ConfigError(f"{printable(self.model.path)} is an exported file, which gives no confidence; {INSTEAD}")
         if edges:
-            raise ConfigError(f"{self.model.name} is an exported file, which finds no edges; {INSTEAD}")
+            raise ConfigError(f"{printable(self.model.path)} is an exported file, which finds no edges; {INSTEAD}")
 
     def labels(self, images: Sequence[np.ndarray], name: str, *, confidence: bool = False, scale: float = 1.0) -> Found:
         """Images uint8 (H,W,3) of one size -> their labels.

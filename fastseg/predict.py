@@ -114,9 +114,9 @@ class Predictor:
             raise ConfigError("an exported file runs as it is; deploy the network itself")
         return self._inference.deployed
 
-    def check(self, *, edges: bool = False, confidence: bool = False) -> None:
+    def check(self, *, edges: bool = False, confidence: bool = False, scale: float = 1.0) -> None:
         """Raises ConfigError for what this predictor does not give: known before the first image."""
-        self._inference.check(edges=edges, confidence=confidence)
+        self._inference.check(edges=edges, confidence=confidence, scale=scale)
 
     def __call__(
         self,

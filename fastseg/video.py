@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fastseg.budget import Pace, ScalePace, percentile
-from fastseg.errors import ConfigError, printable, suggest
-from fastseg.exported import ExportedModel
+from fastseg.budget import SCALES, Pace, ScalePace, percentile
+from fastseg.errors import ConfigError, suggest
 from fastseg.frames import FrameSource
 from fastseg.output import Prediction
 from fastseg.pipeline import BoundedQueue, ClosedError
@@ -97,11 +96,11 @@ def run_video(
     check_video_kind(kind)
     if limit is not None and limit < 1:
         raise ConfigError(f"limit is {limit}; give at least 1 frame, or leave it out for all")
-    if isinstance(pace, ScalePace) and isinstance(predictor.model, ExportedModel):
-        raise ConfigError(
-            f"{printable(predictor.model.path)} is an exported file, whose scale is built in; keep the budget by "
-            "skipping frames (--skip, SkipPace), or label with the network itself"
-        )
+    if isinstance(pace, ScalePace):
+        try:
+            predictor.check(scale=SCALES[-1])
+        except ConfigError as error:
+            raise ConfigError(f"a budget needs smaller scales, or --skip for skipping frames: {error}") from None
     summary, started = VideoSummary(), clock()
     arrived: BoundedQueue[tuple[float, np.ndarray]] = BoundedQueue(
         1 if source.live else WAITING, drop_oldest=source.live

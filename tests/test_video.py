@@ -24,8 +24,10 @@ from hypothesis import strategies as st
 from fastseg.budget import ScalePace, SkipPace
 from fastseg.cli import main
 from fastseg.errors import CheckpointError, ConfigError, DataError, MissingFileError, OutputError
+from fastseg.export_info import unknown_info
 from fastseg.exported import ExportedModel
 from fastseg.frames import RawSource, open_source, parse_size
+from fastseg.inference import FileInference
 from fastseg.pipeline import BoundedQueue, ClosedError
 from fastseg.predict import Predictor
 from fastseg.sinks import FileSink, RawSink
@@ -300,10 +302,19 @@ def test_an_interrupt_before_the_first_frame_of_a_stream_is_one(exact: Predictor
 
 def test_scales_for_an_exported_file_are_refused_before_the_first_frame() -> None:
     class Exported:
-        model = ExportedModel(Path("net.onnx"), None, lambda images: images)  # type: ignore[arg-type]
+        def check(self, *, scale: float) -> None:
+            FileInference(ExportedModel(Path("net.onnx"), unknown_info(Path("net.onnx")), np.asarray)).check(
+                scale=scale
+            )
 
-    with pytest.raises(ConfigError, match=r"net\.onnx is an exported file.*--skip"):
+    with pytest.raises(ConfigError, match=r"--skip for skipping frames: net\.onnx is an exported file"):
         run_video(Exported(), Frames([0]), pace=ScalePace(1.0))  # type: ignore[arg-type]
+
+
+def test_scales_within_a_memory_budget_are_refused_before_the_first_frame() -> None:
+    predictor = Predictor("fast_scnn", weights="road_scenes", max_mem="1GB")
+    with pytest.raises(ConfigError, match=r"--skip for skipping frames: max_mem holds at scale 1"):
+        run_video(predictor, Frames([0]), pace=ScalePace(1.0))
 
 
 def test_a_budget_that_cannot_be_kept_is_told(exact: Predictor) -> None:

@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from fastseg.atomic import write_atomically
+    from fastseg.cli.bench import check_writable
     from fastseg.config import load_config
     from fastseg.engine.bench_data import bench_data
     from fastseg.engine.distributed import processes
@@ -56,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(args.config, args.overrides)
     if args.json is not None:
         check_target(Path(args.json), overwrite=args.overwrite)
+        check_writable(Path(args.json))
     with processes(config.train.device) as procs:
         bench = bench_data(
             config, seconds=args.seconds, cache=args.cache, network=not args.no_network, procs=procs, say=_say

@@ -347,7 +347,7 @@ def test_autocast_and_empty_maps_run_the_block(block: nn.Module) -> None:
 class Doubling(nn.Sequential):
     """Runs its parts and more."""
 
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor) -> Tensor:
         return 2 * super().forward(x)
 
 

@@ -31,6 +31,7 @@ RANKS = {
             "native",
             "memory",
             "quiet",
+            "signal_stack",
         ),
         0,
     ),

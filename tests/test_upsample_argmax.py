@@ -101,6 +101,29 @@ def test_labels_are_those_of_exact_arithmetic(
 
 
 @pytest.mark.parametrize("form", FORMS)
+@given(
+    drawn=whole_logits(),
+    grown=st.sampled_from([(1, 1), (1, 2), (3, 1), (1 / 3, 1), (1, 1 / 3)]),
+    align_corners=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_sides_that_stay_as_they_are_cost_no_label(
+    form: str, drawn: tuple[np.ndarray, torch.Tensor], grown: tuple[float, float], align_corners: bool
+) -> None:
+    numbers, logits = drawn
+    size = (max(1, round(logits.shape[2] * grown[0])), max(1, round(logits.shape[3] * grown[1])))
+    labels = labels_of(form, logits, size, align_corners)
+    assert np.array_equal(labels.numpy(), reference(numbers, size, align_corners))
+
+
+def test_nothing_is_interpolated_where_the_map_has_the_images_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.randn(2, 5, 8, 9)
+    monkeypatch.setattr(mixed_cells.Blocks, "of", None)
+    monkeypatch.setattr(uniform_cells, "fill_mixed", None)
+    assert torch.equal(upsample_argmax_torch(logits, (8, 9), False).long(), logits.argmax(1))
+
+
+@pytest.mark.parametrize("form", FORMS)
 @given(seed=st.integers(0, 2**32), scale=st.sampled_from([1.0, 1e-30, 1e30]), align_corners=st.booleans())
 @settings(max_examples=30, deadline=None)
 def test_labels_of_any_floats_are_those_of_float64(form: str, seed: int, scale: float, align_corners: bool) -> None:

@@ -29,6 +29,7 @@ typedef uint8_t bytes __attribute__((vector_size(PIECE)));
 struct run {
     int64_t begin, end;
     int64_t first, second;
+    int exact; /* whether every pixel is one of the map's */
 };
 
 struct side {
@@ -77,9 +78,12 @@ static int make_side(struct side *side, int64_t length, int64_t out, int align_c
             run->begin = i;
             run->first = cell < 0 ? 0 : cell;
             run->second = cell + 1 < length ? cell + 1 : length - 1;
+            run->exact = 1;
             last = cell;
         }
-        side->runs[side->count - 1].end = i + 1;
+        struct run *run = side->runs + side->count - 1;
+        run->end = i + 1;
+        run->exact = run->exact && (rest == 0 || run->first == run->second);
     }
     return 1;
 }
@@ -246,6 +250,9 @@ static void label_run(const struct maps *maps, int64_t i, const struct room *roo
         const struct run *column = maps->columns.runs + r;
         uint16_t labels[4] = {above[column->first], above[column->second], below[column->first], below[column->second]};
         if (labels[0] == labels[1] && labels[0] == labels[2] && labels[0] == labels[3]) {
+            continue;
+        }
+        if (row->exact && column->exact) { /* a map of the image's size has no other cells */
             continue;
         }
         for (int j = 0; j < 4; j++) {

@@ -18,7 +18,8 @@ class Side(NamedTuple):
     `weights[1, s, r]` times that at `second[r]`, divided by the weights' sum. Weights are whole numbers, which sum to
     at most twice the side's length, the same sum for all: what they make of logits is exact where fractions would have
     been rounded. A shorter run repeats its last pixel. Where all runs have the same weights, as in enlargements by
-    whole numbers, they are there once.
+    whole numbers, they are there once. In runs that are `exact` every pixel is the map's first one, as in all of them
+    where the map does not grow.
     """
 
     first: Tensor  # (R,) int64
@@ -26,6 +27,7 @@ class Side(NamedTuple):
     weights: Tensor  # (2,S,R) or (2,S,1) float64
     pixels: Tensor  # (S,R) int64
     run: Tensor  # (out,) int64: the run of each pixel
+    exact: Tensor  # (R,) bool
 
 
 def positions(length: int, out: int, align_corners: bool) -> tuple[Tensor, Tensor, int]:
@@ -59,8 +61,9 @@ def side(length: int, out: int, align_corners: bool, device: torch.device) -> Si
         exact = torch.float32 if device.type == "mps" else torch.float64
         weights = torch.stack([unit - way[pixels], way[pixels]]).to(exact)
         first, second = ((runs[0] + step).clamp(0, length - 1) for step in (0, 1))
+        single = (way[pixels] == 0).all(0) | (first == second)
         inner = weights[..., first != second]  # between a pixel and itself, weights do not count
         if inner.shape[2] and bool((inner == inner[..., :1]).all()):
             weights = inner[..., :1]
         run = torch.arange(len(counts)).repeat_interleave(counts)
-        return Side(*(x.to(device) for x in (first, second, weights, pixels, run)))
+        return Side(*(x.to(device) for x in (first, second, weights, pixels, run, single)))

@@ -61,6 +61,7 @@ def _fill_band(labels: Tensor, logits: Tensor, rows: Side, columns: Side, runs: 
     mixed = first != upper.index_select(2, columns.second)
     mixed |= first != lower.index_select(2, columns.first)
     mixed |= first != lower.index_select(2, columns.second)
+    mixed &= ~(rows.exact[runs, None] & columns.exact)
 
     begin, end = int(rows.pixels[0, runs.start]), int(rows.pixels[-1, runs.stop - 1]) + 1
     lines = first.gather(2, columns.run.expand(*first.shape[:2], -1))

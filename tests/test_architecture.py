@@ -32,6 +32,7 @@ RANKS = {
             "memory",
             "quiet",
             "signal_stack",
+            "failpoints",
         ),
         0,
     ),

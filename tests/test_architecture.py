@@ -62,6 +62,7 @@ SAME_UNIT = dict.fromkeys(
         "edges",
         "exported",
         "export_info",
+        "journal",
     ),
     "predict",
 )

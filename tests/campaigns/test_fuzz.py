@@ -40,7 +40,7 @@ def test_damaged_files_are_read_or_refused(target: str) -> None:
     assert findings.wrong == []
     assert findings.slow == []
     assert findings.outcomes["read"] > 0
-    assert findings.outcomes["refused"] > 0
+    assert findings.outcomes["refused"] > 0 or target == "lists"  # in which any text may be names
     assert findings.peak_mb < PEAK_MB
 
 

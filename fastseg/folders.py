@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from fastseg.atomic import write_atomically
 from fastseg.data.readers import MAX_PIXELS, image_from
 from fastseg.errors import FastsegError, OutputError, printable
 from fastseg.inputs import find_inputs, refuse_rereading
+from fastseg.journal import Journal
 from fastseg.output import Prediction, check_kinds, check_target
 from fastseg.pipeline import overlap
 from fastseg.predict import Predictor, check_batch_size
@@ -26,9 +28,11 @@ ASKED_FOR = ("edges", "confidence")  # kinds of output that a predictor has to b
 
 @dataclass
 class Summary:
-    """How a run over files went: inputs done, (input, reason) that failed, files written, seconds taken."""
+    """How a run over files went: inputs done, those of them that an earlier run had finished, (input, reason) that
+    failed, files written, seconds taken."""
 
     done: list[Path] = field(default_factory=list)
+    skipped: list[Path] = field(default_factory=list)
     failed: list[tuple[Path, str]] = field(default_factory=list)
     written: list[Path] = field(default_factory=list)
     seconds: float = 0.0
@@ -40,7 +44,8 @@ class Summary:
 
     def text(self, most: int = 20) -> str:
         """'997 ok, 3 failed', then the first `most` reasons, one per line."""
-        lines = [f"{len(self.done)} ok, {len(self.failed)} failed"]
+        earlier = f" ({len(self.skipped)} of them before)" if self.skipped else ""
+        lines = [f"{len(self.done)} ok{earlier}, {len(self.failed)} failed"]
         for file, reason in self.failed[:most]:
             name = printable(file)
             lines.append(f"  {reason}" if name in reason else f"  {name}: {reason}")
@@ -56,6 +61,7 @@ class _Job:
     file: Path
     targets: dict[str, Path]
     written: list[Path] = field(default_factory=list)
+    replaces: bool = False  # what an interrupted run has left
 
 
 def predict_files(
@@ -65,6 +71,7 @@ def predict_files(
     *,
     kinds: Sequence[str] = ("overlay",),
     overwrite: bool = False,
+    resume: bool = False,
     official: bool = False,
     max_pixels: int = MAX_PIXELS,
     batch_size: int = 1,
@@ -82,8 +89,13 @@ def predict_files(
     neighbours of one size run together. What is no Predictor is called with a path and `max_pixels`, and with
     `edges=True` and `confidence=True` where they are among the kinds. An interrupt leaves whole files only.
 
+    A journal in `out_dir` says what is finished. With `resume`, images whose results the journal has, and which are as
+    they were, are left out; what an earlier run had begun is made anew, and the folder ends as if it had never been
+    interrupted. Other files are as safe as without.
+
     Raises MissingFileError and DataError when there is nothing to do, OutputError for an `out_dir` whose results would
-    be inputs of the next run, ConfigError for unknown kinds, a `batch_size` below 1 and what a Predictor does not give.
+    be inputs of the next run, ConfigError for unknown kinds, a `batch_size` below 1, what a Predictor does not give,
+    and `resume` of results that were made with other weights or options.
     """
     started = time.perf_counter()
     check_kinds(kinds)
@@ -98,15 +110,25 @@ def predict_files(
         out_dir.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         raise OutputError(f"the output folder {printable(out_dir)} cannot be made: {error}; choose another") from error
-    jobs = [
+    journal = Journal(out_dir, _settings(predictor, kinds, official), resume=resume)
+    all_jobs = [
         _Job(file, {kind: out_dir / stem.with_name(f"{stem.name}_{kind}.png") for kind in kinds})
         for file, stem in found
     ]
+    summary, jobs = Summary(), []
+    for job in all_jobs:
+        if resume and journal.is_finished(job.file, job.targets.values()):
+            summary.skipped.append(job.file)
+        else:
+            job.replaces = overwrite or journal.was_begun(job.file)
+            jobs.append(job)
+    summary.done += summary.skipped
 
     def read(job: _Job) -> np.ndarray | None:
         for target in job.targets.values():  # before the network's work
             _check_inside(target, out_dir)
-            check_target(target, overwrite=overwrite)
+            check_target(target, overwrite=job.replaces)
+        journal.begin(job.file)
         return image_from(job.file, max_pixels=max_pixels) if isinstance(predictor, Predictor) else None
 
     def predict(batch: Sequence[_Job], images: Sequence[np.ndarray | None]) -> Sequence[Prediction]:
@@ -117,14 +139,14 @@ def predict_files(
 
     def save(job: _Job, prediction: Prediction) -> None:
         for kind, target in job.targets.items():
-            job.written.append(prediction.save(target, kind, overwrite=overwrite, official=official))
+            job.written.append(prediction.save(target, kind, overwrite=job.replaces, official=official))
+        journal.finish(job.file, job.written)
 
-    summary = Summary()
     outcomes = overlap(
         jobs, read, predict, save, batch_size=batch_size, alike=lambda image: None if image is None else image.shape
     )
-    with closing(outcomes):
-        for finished, (job, outcome) in enumerate(outcomes, start=1):
+    with closing(journal), closing(outcomes):
+        for finished, (job, outcome) in enumerate(outcomes, start=1 + len(summary.skipped)):
             try:
                 outcome.result()
                 summary.done.append(job.file)
@@ -134,10 +156,20 @@ def predict_files(
                 summary.failed.append((job.file, "not enough memory for an image of this size; make it smaller"))
             summary.written.extend(job.written)
             if on_progress is not None:
-                on_progress(finished, len(jobs), job.file)
+                on_progress(finished, len(all_jobs), job.file)
     summary.seconds = time.perf_counter() - started
     _record_failures(out_dir / FAILURES, summary)
     return summary
+
+
+def _settings(predictor: object, kinds: Sequence[str], official: bool) -> dict[str, Any]:
+    """What results depend on besides their images."""
+    settings: dict[str, Any] = {"save": sorted(kinds), "official": official}
+    if isinstance(predictor, Predictor):
+        info = predictor.model.weights_info
+        settings |= {"weights": None if info is None else info.sha256, "precision": predictor.precision}
+        settings |= {"scales": list(predictor.scales), "flip": predictor.flip}
+    return settings
 
 
 def _check_inside(target: Path, out_dir: Path) -> None:

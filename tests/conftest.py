@@ -45,6 +45,14 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoProce
     group.close()
 
 
+@pytest.fixture(scope="session")
+def three_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoProcesses]:
+    """The same with three."""
+    group = TwoProcesses(tmp_path_factory.mktemp("group"), 3)
+    yield group
+    group.close()
+
+
 @pytest.fixture
 def light_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of `tiny_config` without what only takes time."""

@@ -32,6 +32,7 @@ RANKS = {
             "memory",
             "quiet",
             "signal_stack",
+            "failpoints",
         ),
         0,
     ),
@@ -61,6 +62,7 @@ SAME_UNIT = dict.fromkeys(
         "edges",
         "exported",
         "export_info",
+        "journal",
     ),
     "predict",
 )

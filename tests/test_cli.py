@@ -301,7 +301,7 @@ def test_predict_writes_edges_beside_what_else_it_saves(
     Image.fromarray(image).save(tmp_path / "a.png")
     out = tmp_path / "out"
     assert main(["predict", str(tmp_path / "a.png"), "--out", str(out), *options]) == 0
-    assert sorted(path.name for path in out.iterdir()) == [f"a_{kind}.png" for kind in kinds]
+    assert sorted(path.name for path in out.glob("[!.]*")) == [f"a_{kind}.png" for kind in kinds]
     if "edges" in kinds:
         assert np.array_equal(np.asarray(Image.open(out / "a_edges.png")), image[..., 0])
 
@@ -354,7 +354,7 @@ def test_predict_takes_a_file_after_save_as_an_input(
     for name in ("a.png", "b.png"):
         Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(name)
     assert main(["predict", "a.png", "--weights", str(weights), "--device", "cpu", "--save", "ids", "b.png"]) == 0
-    assert sorted(path.name for path in (tmp_path / "fastseg_out").iterdir()) == ["a_ids.png", "b_ids.png"]
+    assert sorted(path.name for path in (tmp_path / "fastseg_out").glob("[!.]*")) == ["a_ids.png", "b_ids.png"]
 
 
 def test_predict_saves_confidence_and_takes_batches(weights: Path, tmp_path: Path) -> None:
@@ -363,7 +363,9 @@ def test_predict_saves_confidence_and_takes_batches(weights: Path, tmp_path: Pat
     out = tmp_path / "out"
     arguments = ["predict", str(tmp_path / "?.png"), "--out", str(out), "--weights", str(weights), "--device", "cpu"]
     assert main([*arguments, "--save", "ids", "--confidence", "--batch", "2"]) == 0
-    assert sorted(path.name for path in out.iterdir()) == [f"{a}_{b}.png" for a in "abc" for b in ("confidence", "ids")]
+    assert sorted(path.name for path in out.glob("[!.]*")) == [
+        f"{a}_{b}.png" for a in "abc" for b in ("confidence", "ids")
+    ]
     assert np.asarray(Image.open(out / "a_confidence.png")).shape == (9, 12)
 
 

@@ -44,7 +44,7 @@ def test_a_folder_is_mirrored_with_all_kinds(exact: Predictor, tmp_path: Path) -
     assert (len(summary.done), summary.failed, summary.exit_code) == (2, [], 0)
     assert summary.text() == "2 ok, 0 failed"
     assert progress == [(1, 2), (2, 2)]
-    written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("[!.]*") if path.is_file()}
     assert written == {
         f"{stem}_{kind}.png" for stem in ("a", "day one/b") for kind in ("overlay", "color", "ids")
     } == {str(path.relative_to(tmp_path / "out")) for path in summary.written}  # fmt: skip
@@ -72,7 +72,7 @@ def test_failures_json_goes_once_nothing_fails(exact: Predictor, tmp_path: Path)
     assert predict_files(exact, [tmp_path / "a.png"], tmp_path / "out").exit_code == 1
     save_image(tmp_path / "a.png")
     assert predict_files(exact, [tmp_path / "a.png"], tmp_path / "out").exit_code == 0
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a_overlay.png"]
+    assert [path.name for path in (tmp_path / "out").glob("[!.]*")] == ["a_overlay.png"]
 
 
 def test_existing_results_are_kept_without_running_the_network(exact: Predictor, tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def test_any_file_name_is_predicted_and_reported(
     assert [path.name for path in summary.done] == [name]
     assert len(summary.failed) == 1
     assert len(summary.text().encode("utf-8").splitlines()) == 2
-    assert len(list((folder / "out").iterdir())) == 3  # two results and failures.json
+    assert len(list((folder / "out").iterdir())) == 4  # two results, failures.json and the journal
 
 
 def test_long_names_with_one_beginning_stay_apart(exact: Predictor, tmp_path: Path) -> None:
@@ -353,7 +353,7 @@ def test_an_interrupt_leaves_whole_files_only(exact: Predictor, tmp_path: Path) 
 
     with pytest.raises(KeyboardInterrupt):
         predict_files(predict, [tmp_path / "in"], tmp_path / "out", kinds=["ids", "overlay"])
-    for path in (tmp_path / "out").iterdir():
+    for path in (tmp_path / "out").glob("[!.]*"):
         assert path.suffix == ".png"
         assert path.read_bytes().endswith(b"IEND\xaeB`\x82")
     assert calls == 6
@@ -390,4 +390,4 @@ def test_edges_are_asked_of_the_predictor_only_where_they_are_wanted(tmp_path: P
     predict_files(predict, [picture], tmp_path / "plain")
     predict_files(predict, [picture], tmp_path / "edges", kinds=["edges", "ids"])
     assert asked == [False, True]
-    assert {path.name for path in (tmp_path / "edges").iterdir()} == {"a_edges.png", "a_ids.png"}
+    assert {path.name for path in (tmp_path / "edges").glob("[!.]*")} == {"a_edges.png", "a_ids.png"}

@@ -1,4 +1,4 @@
-"""Two processes that meet over gloo, started once per session, and the smallest run that trains."""
+"""Two processes, or three, that meet over gloo, started once per session, and the smallest run that trains."""
 
 from __future__ import annotations
 
@@ -30,15 +30,16 @@ TIMEOUT_SECONDS = 280  # less than the limit of a test
 
 
 class TwoProcesses:
-    """Runs a module's function on both processes of a gloo group. A failure ends the group; the next call makes one."""
+    """Runs a module's function on all processes of a gloo group. A failure ends the group; the next call makes one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, count: int = 2) -> None:
         self._folder = folder
+        self._count = count
         self._groups = 0
         self._members: list[tuple[Any, Connection]] = []
 
     def __call__(self, function: Callable[..., Any], *args: Any) -> list[Any]:
-        """`function(*args)` on both: their results in order of rank. The function is found by its name."""
+        """`function(*args)` on each: their results in order of rank. The function is found by its name."""
         if not self._members:
             self._start()
         task = pickle.dumps((sys.path, function.__module__, function.__qualname__, pickle.dumps(args)))
@@ -68,20 +69,21 @@ class TwoProcesses:
     def _start(self) -> None:
         self._groups += 1
         context = multiprocessing.get_context("spawn")
-        for rank in range(2):
+        for rank in range(self._count):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(rank, str(self._folder / f"meet{self._groups}"), theirs))
+            meeting = str(self._folder / f"meet{self._groups}")
+            process = context.Process(target=_serve, args=(rank, self._count, meeting, theirs))
             process.start()
             theirs.close()
             self._members.append((process, ours))
 
 
-def _serve(rank: int, meeting: str, pipe: Connection) -> None:
+def _serve(rank: int, count: int, meeting: str, pipe: Connection) -> None:
     torch.set_num_threads(1)
     lighten(pytest.MonkeyPatch())
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - as long as the process
     dist.init_process_group(
-        "gloo", init_method=f"file://{meeting}", rank=rank, world_size=2, timeout=datetime.timedelta(seconds=60)
+        "gloo", init_method=f"file://{meeting}", rank=rank, world_size=count, timeout=datetime.timedelta(seconds=60)
     )
     while True:
         try:

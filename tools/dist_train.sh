@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # tools/dist_train.sh CONFIG [KEY=VALUE ...] [--resume auto]: train on one machine, from any folder.
 #   NPROC   number of processes (default: one per visible GPU, else 1)
+#   RESTARTS  how often a job that lost a process is started again, which goes on from its checkpoints (default: 0)
 #   PYTHON  the interpreter (default: python, or .venv's where python has no torch)
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -37,4 +38,4 @@ export MALLOC_TOP_PAD_=${MALLOC_TOP_PAD_:-268435456}
 if [[ $nproc -eq 1 ]]; then
     exec "$python" -m fastseg train "$@" # one process needs no launcher, and its errors stay one line
 fi
-exec "$python" -m torch.distributed.run --standalone --nproc-per-node "$nproc" -m fastseg train "$@"
+exec "$python" -m torch.distributed.run --standalone --nproc-per-node "$nproc" --max-restarts "${RESTARTS:-0}" -m fastseg train "$@"

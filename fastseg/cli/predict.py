@@ -53,6 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="let up to N neighbours of one size go through the network together: faster for small images (default: 1)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with a run that was interrupted: leave out what it has finished"
+    )
     parser.add_argument("--official", action="store_true", help="with --save ids: the data set's official ids")
     parser.add_argument("--max-pixels", metavar="N", type=int, help="refuse larger images (a guard against bombs)")
     add_predictor_arguments(parser)
@@ -81,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
             args.out,
             kinds=tuple(kinds),
             overwrite=args.overwrite,
+            resume=args.resume,
             official=args.official,
             batch_size=args.batch,
             on_progress=progress,

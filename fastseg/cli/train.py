@@ -32,6 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="auto: go on from the run's last checkpoint, where there is one; PATH: from that one (default: no)",
     )
     parser.add_argument(
+        "--resume-allow",
+        metavar="KEY[,KEY...]",
+        default="",
+        help="with --resume: keys that may differ from the interrupted run's, and world_size, the number of processes; "
+        "the run is then not the one it would have been",
+    )
+    parser.add_argument(
         "--dry-run",
         action="store_true",
         help="build the network and take two steps on random images; reads no data and no backbone weights",
@@ -54,5 +61,7 @@ def run(args: argparse.Namespace) -> int:
     from fastseg.config import load_config
     from fastseg.engine.train import train
 
-    result = train(load_config(args.config, args.overrides), resume=args.resume, dry_run=args.dry_run)
+    config = load_config(args.config, args.overrides)
+    allow = [key.strip() for key in args.resume_allow.split(",") if key.strip()]
+    result = train(config, resume=args.resume, resume_allow=allow, dry_run=args.dry_run)
     return 128 + signal.Signals[result.stopped] if result.stopped else 0

@@ -131,7 +131,10 @@ class LossConfig:
 
 @dataclass
 class TrainConfig:
-    """`total_batch` counts images per optimiser step over all processes and accumulation steps."""
+    """`total_batch` counts images per optimiser step over all processes and accumulation steps.
+
+    `timeout` are the seconds after which processes that wait for another one give the job up.
+    """
 
     total_batch: int = 8
     accumulate: int = 1
@@ -146,6 +149,7 @@ class TrainConfig:
     eval_every: float = 10.0
     checkpoint_every: int = 500
     log_every: int = 20
+    timeout: int = 600
 
 
 @dataclass

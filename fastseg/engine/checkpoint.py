@@ -16,6 +16,7 @@ import torch
 
 from fastseg.atomic import write_atomically
 from fastseg.errors import CheckpointError, MissingFileError
+from fastseg.failpoints import failpoint
 from fastseg.weights.files import file_sha256, read_checkpoint_file
 
 KEEP = 2
@@ -37,7 +38,9 @@ def save_checkpoint(folder: Path, iteration: int, table: dict[str, Any]) -> Path
     # the manifest first: a crash in between leaves a manifest of nothing or of the file it replaces, never a
     # checkpoint without one
     write_atomically(path.with_suffix(".json"), json.dumps(manifest, indent=1).encode(), error=CheckpointError)
+    failpoint("manifest written")
     write_atomically(path, data, error=CheckpointError)
+    failpoint("checkpoint written")
     problem = _damage(path)
     if problem:
         raise CheckpointError(f"{path} was written and does not read back: {problem}; older checkpoints are kept")
@@ -46,6 +49,7 @@ def save_checkpoint(folder: Path, iteration: int, table: dict[str, Any]) -> Path
         old.with_suffix(".json").unlink(missing_ok=True)
     for abandoned in folder.glob(".step_*.tmp"):  # of a process that was killed while writing
         abandoned.unlink(missing_ok=True)
+    failpoint("checkpoints pruned")
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import datetime
 import os
@@ -16,7 +17,9 @@ from typing import TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
+from fastseg.engine.heartbeat import Heartbeat, is_of_a_peer
 from fastseg.errors import DistributedError
 
 T = TypeVar("T")
@@ -29,6 +32,7 @@ class Processes:
     rank: int
     world_size: int
     device: torch.device
+    heartbeat: Heartbeat | None = None
 
     @property
     def is_main(self) -> bool:
@@ -55,6 +59,11 @@ class Processes:
         if self.world_size > 1:
             dist.barrier()
 
+    def beat(self, step: int) -> None:
+        """Tell the others that this process has come to a step: they name who has not."""
+        if self.heartbeat is not None:
+            self.heartbeat.beat(step)
+
     def gather(self, value: object) -> list[object]:
         """`value` of every process, in order of rank, on every process."""
         if self.world_size == 1:
@@ -69,7 +78,8 @@ def processes(device: str = "auto", *, timeout_seconds: int = 600) -> Iterator[P
     """Join the job that torchrun's environment describes (NCCL on CUDA, gloo on CPU), or run alone.
 
     A group that exists already is used as it is; one that is joined here is left in the end. Raises DistributedError
-    when the device does not exist.
+    when the device does not exist, and when another process died or did not answer within `timeout_seconds`, with its
+    rank.
     """
     world_size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     chosen = _device(device, int(os.environ.get("LOCAL_RANK", "0")))
@@ -82,13 +92,25 @@ def processes(device: str = "auto", *, timeout_seconds: int = 600) -> Iterator[P
     _stop_with_parent()
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    dist.init_process_group(
-        "nccl" if chosen.type == "cuda" else "gloo", timeout=datetime.timedelta(seconds=timeout_seconds)
-    )
+    timeout = datetime.timedelta(seconds=timeout_seconds)
+    store, rank, world_size = next(rendezvous("env://", timeout=timeout))
+    # torchrun's store outlives processes that it starts again, and with it the addresses of those that died
+    store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    backend = "nccl" if chosen.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
+    heartbeat = Heartbeat(rank, world_size)
     try:
-        yield Processes(rank, world_size, chosen)
+        yield Processes(rank, world_size, chosen, heartbeat)
+    except RuntimeError as error:
+        if not is_of_a_peer(error):
+            raise
+        raise DistributedError(
+            f"the job cannot go on: {heartbeat.culprits()}; what it said last stands above. Processes are given "
+            f"{timeout_seconds} s (train.timeout) to answer; start again with --resume auto"
+        ) from error
     finally:
-        dist.destroy_process_group()
+        with contextlib.suppress(RuntimeError):  # of a group that is broken already
+            dist.destroy_process_group()
 
 
 def _device(name: str, local_rank: int) -> torch.device:

@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from fastseg.config import Config, config_differences, dump_config
 from fastseg.engine.checkpoint import find_checkpoint
 from fastseg.engine.distributed import Processes
 from fastseg.environment import describe_environment
-from fastseg.errors import CheckpointError, ConfigError
+from fastseg.errors import CheckpointError, ConfigError, suggest
 
+JOB = "torchrun_job"  # file in a run's folder
 LOCK_SECONDS = 20.0  # a killed run's data loading workers hold its lock until they notice
 # keys that may change on resume: they decide where and how fast a run goes on, not what it computes
 FREE_KEYS = (
@@ -33,7 +34,9 @@ FREE_KEYS = (
     "init_from",
     "train.log_every",
     "train.checkpoint_every",
+    "train.timeout",
 )
+WORLD_SIZE = "world_size"  # the number of processes, which is no key of the configuration
 # what a checkpoint holds beside its format version
 TABLE_KEYS = (
     *("info", "config", "world_size", "model", "ema", "ema_updates", "optimizer", "scaler", "random", "progress"),
@@ -88,8 +91,30 @@ def locked(run_dir: Path) -> Iterator[None]:
         yield
 
 
+def is_restarted(run_dir: Path) -> bool:
+    """Whether torchrun has started this job's processes anew, and they had begun to train in `run_dir` before.
+
+    The second half matters: a job that was refused because the folder is another run's is restarted, too.
+    """
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) == 0:
+        return False
+    with contextlib.suppress(OSError):
+        return (run_dir / JOB).read_text() == _job()
+    return False
+
+
+def _job() -> str:
+    """What tells torchrun's jobs apart: its own name for this one, on this machine."""
+    return f"{os.environ.get('TORCHELASTIC_RUN_ID', '')} on {socket.gethostname()}\n"
+
+
 def prepare_run_dir(run_dir: Path, config: Config) -> None:
-    """Write the resolved configuration and the environment: a folder that takes no files is better known at once."""
+    """Write the resolved configuration, the environment and torchrun's name for the job.
+
+    A folder that takes no files is better known at once.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        write_atomically(run_dir / JOB, _job().encode(), error=CheckpointError)
     write_atomically(run_dir / "config.yaml", dump_config(config).encode(), error=CheckpointError)
     details = {**describe_environment(), "command": sys.argv}
     write_atomically(
@@ -114,11 +139,15 @@ def resolve_resume(resume: str, folder: Path) -> Path | None:
     return Path(resume)
 
 
-def refuse_changes(table: dict[str, Any], config: Config, procs: Processes, checkpoint: Path) -> None:
-    """Raise when the run that wrote `table` cannot go on as `config` asks.
+def refuse_changes(
+    table: dict[str, Any], config: Config, procs: Processes, checkpoint: Path, allow: Collection[str] = ()
+) -> list[str]:
+    """Raise when the run that wrote `table` cannot go on as `config` asks. Returns what changes, by permission.
 
-    CheckpointError when the table lacks a part, ConfigError when it is of a run that computed something else. Keys
-    that its configuration lacks, because they did not exist yet, count as their defaults.
+    `allow` names keys of the configuration (or their sections) that may differ, and 'world_size'. CheckpointError when
+    the table lacks a part, ConfigError when it is of a run that computed something else, naming each key with both
+    values, and for a name in `allow` that is no key. Keys that its configuration lacks, because they did not exist
+    yet, count as their defaults.
     """
     missing = [key for key in TABLE_KEYS if key not in table]
     if missing:
@@ -126,19 +155,44 @@ def refuse_changes(table: dict[str, Any], config: Config, procs: Processes, chec
             f"{checkpoint} lacks {', '.join(missing)}; it was not written by this version of fastseg's training: start "
             f"a new run_dir"
         )
-    if table["world_size"] != procs.world_size:
-        raise ConfigError(
-            f"{checkpoint} was written by {table['world_size']} processes and there are {procs.world_size} now; resume "
-            f"with as many, or start a new run_dir"
-        )
     # a key that is younger than the checkpoint had its default then
-    stored = _laid_over(asdict(Config()), table["config"])
-    differences = config_differences(_without_roots(stored), _without_roots(asdict(config)))
-    changed = [key for key in differences if not key.startswith(FREE_KEYS)]
-    if changed:
+    stored = _without_roots(_laid_over(asdict(Config()), table["config"]))
+    wanted = _without_roots(asdict(config))
+    for name in allow:
+        if name != WORLD_SIZE and not any(_is_within(key, name) for key in _keys(wanted)):
+            known = [WORLD_SIZE, *wanted, *_keys(wanted)]
+            raise ConfigError(f"--resume-allow {name}: the configuration has no such key; {suggest(name, known)}")
+    values = {key: (_value(stored, key), _value(wanted, key)) for key in config_differences(stored, wanted)}
+    if table[WORLD_SIZE] != procs.world_size:
+        values[WORLD_SIZE] = (table[WORLD_SIZE], procs.world_size)
+    changed = {key: pair for key, pair in values.items() if not key.startswith(FREE_KEYS)}
+    refused = [key for key in changed if not any(_is_within(key, name) for name in allow)]
+    if refused:
+        parts = ", ".join(f"{key} (then {changed[key][0]!r}, now {changed[key][1]!r})" for key in refused)
         raise ConfigError(
-            f"{checkpoint} was written with other values of {', '.join(changed)}; set them back, or start a new run_dir"
+            f"{checkpoint} is of a run with other values: {parts}; set them back, start a new run_dir, or go on "
+            f"otherwise than the run would have with --resume-allow {','.join(refused)}"
         )
+    return [f"{key} is {now!r} and was {then!r}" for key, (then, now) in changed.items()]
+
+
+def _is_within(key: str, name: str) -> bool:
+    return key == name or key.startswith(f"{name}.")
+
+
+def _keys(table: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names of all values, and of tables that are empty."""
+    keys = []
+    for key, value in table.items():
+        keys += _keys(value, f"{prefix}{key}.") if isinstance(value, dict) and value else [f"{prefix}{key}"]
+    return keys
+
+
+def _value(table: Any, key: str) -> Any:
+    """The value at a dotted name, or None where there is none."""
+    for part in key.split("."):
+        table = {str(name): value for name, value in table.items()}.get(part) if isinstance(table, dict) else None
+    return table
 
 
 def _laid_over(defaults: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
@@ -155,6 +209,19 @@ def _without_roots(table: dict[str, Any]) -> dict[str, Any]:
     return {**table, "data": {**table["data"], "extra": parts}}
 
 
+def restore_optimizer(optimizer: torch.optim.Optimizer, table: dict[str, Any], config: Config) -> None:
+    """The state of a checkpoint's optimiser, with the settings of `config`; none of that of another kind."""
+    if table["config"].get("optim", {}).get("name", config.optim.name) != config.optim.name:
+        return
+    settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    try:
+        optimizer.load_state_dict(table["optimizer"])
+    except ValueError as error:
+        raise ConfigError(f"the optimiser's state does not fit the network: {error}; start a new run_dir") from None
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group.update(own)
+
+
 def random_state(procs: Processes) -> dict[str, Any]:
     """The state of torch's generators on this process."""
     state: dict[str, Any] = {"cpu": torch.get_rng_state()}
@@ -163,8 +230,12 @@ def random_state(procs: Processes) -> dict[str, Any]:
     return state
 
 
-def restore_random_state(state: dict[str, Any], procs: Processes) -> None:
-    """Inverse of `random_state`."""
+def restore_random_state(table: dict[str, Any], procs: Processes, seed: int) -> None:
+    """Inverse of `random_state`, from a checkpoint's table; a new stream where the number of processes is another."""
+    if table[WORLD_SIZE] != procs.world_size:
+        torch.manual_seed(seed + 7919 * table["progress"]["iteration"])
+        return
+    state = table["random"][procs.rank]
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and procs.device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], procs.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from fastseg.data.cache import disk_cached
 from fastseg.data.dataset import CachedDataset
 from fastseg.data.loader import StreamSampler, training_loader
 from fastseg.engine import build, init_from, training_data
-from fastseg.engine.checkpoint import load_checkpoint, save_checkpoint
+from fastseg.engine.checkpoint import load_checkpoint
 from fastseg.engine.data_check import check_samples
 from fastseg.engine.distributed import Processes, StopFlag, processes
 from fastseg.engine.dry_run import STEPS
@@ -31,15 +32,19 @@ from fastseg.engine.optimizer import (
 from fastseg.engine.record import Record
 from fastseg.engine.resume import (
     Progress,
+    is_restarted,
     locked,
     prepare_run_dir,
     random_state,
     refuse_changes,
     resolve_resume,
+    restore_optimizer,
     restore_random_state,
 )
+from fastseg.engine.saving import Saver, check_room
 from fastseg.engine.step import backward
 from fastseg.errors import FastsegError
+from fastseg.failpoints import failpoint
 from fastseg.layers.norm import convert_norm, resolve_norm_kind
 from fastseg.metrics import Scores
 from fastseg.ops import normalize_images
@@ -63,15 +68,25 @@ class TrainResult:
     stopped: str = ""
 
 
-def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> TrainResult:
+def train(
+    config: Config, *, resume: str = "no", resume_allow: Collection[str] = (), dry_run: bool = False
+) -> TrainResult:
     """Train as configured, and leave checkpoints, logs and weights in `config.run_dir`.
 
     `resume` is 'no', 'auto' (the run folder's newest intact checkpoint, if there is one) or a checkpoint's path; a
-    resumed run is bitwise the uninterrupted one on CPU. `dry_run` builds everything and runs two steps on random
-    images without reading or writing any file. Runs alone or as a process of torchrun. Raises FastsegError for
-    mistakes in the configuration, before the first step.
+    resumed run is bitwise the uninterrupted one on CPU. A process that torchrun has started again (`--max-restarts`)
+    goes on from the checkpoints of its own job. `resume_allow` names keys of the configuration, or 'world_size', that
+    may differ from the interrupted run's; the run is then not the one it would have been. `dry_run` builds everything
+    and runs two steps on random images without reading or writing any file. Runs alone or as a process of torchrun.
+    Raises FastsegError for mistakes in the configuration, before the first step, DistributedError when another process
+    died or has not answered for `train.timeout` seconds, and CheckpointError when three checkpoints in a row could not
+    be written.
     """
-    with processes(config.train.device) as procs, StopFlag() as stop, contextlib.ExitStack() as held:
+    with (
+        processes(config.train.device, timeout_seconds=config.train.timeout) as procs,
+        StopFlag() as stop,
+        contextlib.ExitStack() as held,
+    ):
         torch.manual_seed(config.train.seed)
         torch.use_deterministic_algorithms(config.train.deterministic)
         if dry_run:
@@ -112,27 +127,33 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
         folder, checkpoint = run_dir / "checkpoints", None
         if procs.is_main:
             held.enter_context(locked(run_dir))
-            checkpoint = resolve_resume(resume, folder)
+            checkpoint = resolve_resume("auto" if is_restarted(run_dir) else resume, folder)
         checkpoint = procs.from_main(checkpoint)  # one choice: another run may have been saving until now
         begun_with = init_from.begin(config, model, info.dataset, procs) if checkpoint is None else ""
         average = WeightAverage(model, config.train.ema_decay) if config.train.ema_decay else None
         if checkpoint is not None:
             table = load_checkpoint(checkpoint)
-            refuse_changes(table, config, procs, checkpoint)
+            changes = refuse_changes(table, config, procs, checkpoint, resume_allow)
+            notes += [f"not the run that it was: {change}" for change in changes]
             load_state(model, table["model"], str(checkpoint))
-            optimizer.load_state_dict(table["optimizer"])
-            scaler.load_state_dict(table["scaler"])
+            restore_optimizer(optimizer, table, config)
+            if table["scaler"] or not scaler.is_enabled():
+                scaler.load_state_dict(table["scaler"])
             if average is not None:
-                average.state = {name: value.to(procs.device) for name, value in table["ema"].items()}
+                stored = table["ema"] or table["model"]
+                average.state = {name: value.to(procs.device).clone() for name, value in stored.items()}
                 average.updates = table["ema_updates"]
             state = Progress(**table["progress"])
         if procs.is_main:
             prepare_run_dir(run_dir, config)
+            check_room(run_dir, model, config.optim.name, average=average is not None)
         # each process its own stream of dropout, each run its own streams
-        torch.manual_seed(config.train.seed * 1_000_003 + procs.rank)
+        own_seed = config.train.seed * 1_000_003 + procs.rank
+        torch.manual_seed(own_seed)
         if checkpoint is not None:
-            restore_random_state(table["random"][procs.rank], procs)
+            restore_random_state(table, procs, own_seed)
         procs.barrier()
+        failpoint("run prepared")
         # a finished run is only evaluated again
         evaluated = state.evaluated if state.iteration < total else min(state.evaluated, total - 1)
         record = Record(run_dir, iteration=state.iteration, evaluated=evaluated, total=total, enabled=procs.is_main)
@@ -165,10 +186,12 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
                 "progress": asdict(state),
             }
 
-        def save() -> None:
-            table = table_now()
-            if procs.is_main:
-                save_checkpoint(folder, state.iteration, table)
+        saver = Saver(folder, procs, record.say)
+
+        def should_stop() -> bool:
+            failpoint("image evaluated")
+            procs.beat(state.iteration)
+            return bool(stop)
 
         def score() -> Scores | None:
             """Scores of the weights as they are; None when any process was told to stop before the last image."""
@@ -177,17 +200,19 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
             procs.copy_from_main(eval_model.buffers())  # the statistics of plain norms differ between processes
             try:
                 predictor = Predictor(eval_model, device=procs.device)
-                scores = evaluate(predictor, val_data, should_stop=lambda: bool(stop))
+                scores = evaluate(predictor, val_data, should_stop=should_stop)
             except EvaluationStoppedError:
                 return None
             state.evaluated = state.iteration
             record.evaluation(state.iteration, _score_columns(scores))
+            failpoint("scores written")
             record.say(f"[{state.iteration}/{total}] {config.data.val_split} mIoU {100 * scores.miou:.2f}")
             if scores.miou > state.best:
                 state.best = scores.miou
                 if procs.is_main:
                     measured = f"{100 * scores.miou:.2f} mIoU on {val_data.info.name} {config.data.val_split}"
                     save_weights(run_dir / "best.safetensors", weights, replace(info, metric_measured=measured))
+                    failpoint("best weights written")
             return scores
 
         # the loop
@@ -219,11 +244,14 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
                 labels = batch.labels.to(procs.device, non_blocking=True).long()
                 batches.append((images.contiguous(memory_format=layout), labels))
                 names += batch.names
+            failpoint("batch loaded")
+            procs.beat(state.iteration)  # what is missing now, another process waits for
             optimizer.zero_grad(set_to_none=True)
             result = backward(
                 parallel, seg_loss, batches, procs,
                 scale=scaler.scale, autocast=build.autocast(config, procs.device), stop=bool(stop),
             )  # fmt: skip
+            failpoint("gradients ready")
             if result.finite:
                 scaler.unscale_(optimizer)
                 # gradients are the same on every process, so all decide alike
@@ -251,17 +279,20 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
                     )
             state.iteration += 1
             record.advance()
+            failpoint("step done")
             if state.iteration % config.train.log_every == 0 or state.iteration == total:
                 record.train(state.iteration, {**result.losses, "lr": lr})
             if result.stop and state.iteration < total:
                 told_to_stop = True
                 break
             if state.iteration % config.train.checkpoint_every == 0 and bad_steps == 0:
-                save()
+                saver.save(state.iteration, table_now())
 
         # the end
         scores = None if told_to_stop else score()
-        save()
+        failpoint("final evaluation done")
+        saver.save(state.iteration, table_now(), last=True)
+        failpoint("final checkpoint written")
         weights_file, stopped = None, ""
         if scores is None:
             stopped = next(str(name) for name in procs.gather(stop.name) if name)
@@ -272,6 +303,7 @@ def train(config: Config, *, resume: str = "no", dry_run: bool = False) -> Train
                 measured = f"{100 * scores.miou:.2f} mIoU on {val_data.info.name} {config.data.val_split}"
                 weights = average.state if average else model.state_dict()
                 save_weights(weights_file, weights, replace(info, metric_measured=measured))
+                failpoint("last weights written")
                 record.say(f"{scores.table()}\nweights: {weights_file}")
         record.close()
         procs.barrier()

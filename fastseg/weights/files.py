@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -106,7 +107,9 @@ def read_weights(path: str | Path) -> Weights:
 
 
 def read_torch_file(path: Path) -> object:
-    """What `torch.save` wrote. Raises CheckpointError when it is damaged or holds more than tensors and plain data."""
+    """What `torch.save` wrote. Raises CheckpointError when it is damaged or holds more than tensors and plain data, and
+    for a file that would unpack to more than it can hold."""
+    _refuse_bomb(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise five kinds of exception, by where the damage sits
@@ -114,6 +117,21 @@ def read_torch_file(path: Path) -> object:
         if isinstance(error, pickle.UnpicklingError):  # torch's own text advises to lift the safeguard
             reason = "it is damaged, or holds more than tensors and plain data, which could run code"
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {reason}") from None
+
+
+def _refuse_bomb(path: Path) -> None:
+    """`torch.save` compresses nothing: a few kilobytes that unpack to gigabytes are nobody's weights."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return  # no zip file, or a damaged one, which torch will say
+    size, unpacked = path.stat().st_size, sum(entry.file_size for entry in entries)
+    if unpacked > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise CheckpointError(
+            f"{path} has {size} bytes and unpacks to {unpacked}; torch.save compresses nothing, so this is no file of "
+            "its making: fetch or save it again"
+        )
 
 
 def read_checkpoint_file(path: Path) -> dict[str, Any]:

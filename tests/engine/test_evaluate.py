@@ -139,6 +139,21 @@ def test_two_processes_score_exactly_as_one(ranks: list[dict[str, Any]], size: i
     assert [rank[f"size {size}"] for rank in ranks] == [alone, alone]
 
 
+def scored(size: int) -> tuple[dict[str, Any], list[int]]:
+    dataset = Toy(size)
+    return outcome(predictor(), dataset), sorted(dataset.loaded)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_any_number_of_images_on_any_number_of_processes_scores_as_on_one(
+    count: int, two_processes: TwoProcesses, three_processes: TwoProcesses
+) -> None:
+    for size in range(1, 18):
+        results = {2: two_processes, 3: three_processes}[count](scored, size)
+        assert [scores for scores, _ in results] == [expected(size)] * count
+        assert sorted(index for _, loaded in results for index in loaded) == list(range(size))
+
+
 def test_each_image_is_read_by_one_process_once(ranks: list[dict[str, Any]]) -> None:
     for size, shares in enumerate(zip(*(rank["loaded"] for rank in ranks), strict=True), start=1):
         assert sorted(index for share in shares for index in share) == list(range(size))

@@ -82,7 +82,7 @@ def make_batch(step: int, setting: Setting) -> tuple[Tensor, Tensor]:
 
 def train_steps(setting: Setting) -> tuple[list[dict[str, float]], dict[str, Tensor], list[Tensor]]:
     """Losses of all steps, the state after them and the last gradients: alone, or as one of two processes."""
-    procs = Processes(dist.get_rank(), 2, CPU) if dist.is_initialized() else ALONE
+    procs = Processes(dist.get_rank(), dist.get_world_size(), CPU) if dist.is_initialized() else ALONE
     plain = make_model(setting).train()
     seg_loss = make_loss(plain, setting.loss, setting.args)
     model: nn.Module = plain
@@ -93,7 +93,7 @@ def train_steps(setting: Setting) -> tuple[list[dict[str, float]], dict[str, Ten
     losses = []
     for step in range(STEPS):
         images, labels = make_batch(step, setting)
-        share = slice(2 * procs.rank, 2 * procs.rank + 2) if procs.world_size > 1 else slice(None)
+        share = torch.arange(4).tensor_split(procs.world_size)[procs.rank]  # of three processes, one has two images
         optimizer.zero_grad(set_to_none=True)
         batch = [(images[share], labels[share])]
         result = backward(model, seg_loss, batch, ALONE if setting.count_locally else procs)
@@ -129,6 +129,13 @@ def test_two_processes_equal_one(two_processes: TwoProcesses, name: str) -> None
     whole = train_steps(SETTINGS[name])
     assert whole[0][0]["loss"] > 0
     for rank in two_processes(train_steps, SETTINGS[name]):
+        assert largest_difference(rank, whole) < 1e-12
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_three_processes_with_unequal_shares_equal_one(three_processes: TwoProcesses, name: str) -> None:
+    whole = train_steps(SETTINGS[name])
+    for rank in three_processes(train_steps, SETTINGS[name]):
         assert largest_difference(rank, whole) < 1e-12
 
 

@@ -95,10 +95,13 @@ def test_an_earlier_run_is_not_overwritten(finished: tuple[TrainResult, str]) ->
 @pytest.mark.parametrize(
     ("change", "keys"),
     [
-        (lambda c: setattr(c.optim, "lr", 0.5), r"optim\.lr"),
-        (lambda c: setattr(c.augment, "crop", (48, 64)), r"augment\.crop"),
-        (lambda c: c.model.args.update(dropout=0.3), r"model\.args\.dropout"),
-        (lambda c: vars(c.train).update(seed=3) or vars(c.schedule).update(warmup=1), r"schedule\.warmup, train\.seed"),
+        (lambda c: setattr(c.optim, "lr", 0.5), r"optim\.lr \(then 0\.02, now 0\.5\)"),
+        (lambda c: setattr(c.augment, "crop", (48, 64)), r"augment\.crop \(then .32, 64., now .48, 64.\)"),
+        (lambda c: c.model.args.update(dropout=0.3), r"model\.args\.dropout \(then 0\.1, now 0\.3\)"),
+        (
+            lambda c: vars(c.train).update(seed=3) or vars(c.schedule).update(warmup=1),
+            r"schedule\.warmup \(then 5, now 1\), train\.seed \(then 0, now 3\)",
+        ),
     ],
 )
 def test_a_changed_configuration_is_refused_by_key(
@@ -106,13 +109,13 @@ def test_a_changed_configuration_is_refused_by_key(
 ) -> None:
     config = short_config(finished[0].run_dir)
     change(config)
-    with pytest.raises(ConfigError, match=rf"was written with other values of {keys}; set them back"):
+    with pytest.raises(ConfigError, match=rf"is of a run with other values: {keys}; set them back"):
         train(config, resume="auto")
 
 
 def test_another_number_of_processes_is_refused(two_processes: TwoProcesses, finished: tuple[TrainResult, str]) -> None:
     for message in two_processes(complaint, short_config(finished[0].run_dir), "auto"):
-        assert "was written by 1 processes and there are 2 now; resume with as many" in message
+        assert "world_size (then 1, now 2); set them back" in message
 
 
 def complaint(config: Config, how: str = "no") -> str:

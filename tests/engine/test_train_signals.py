@@ -5,17 +5,17 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
+from jobs import Job
 
 from fastseg.config import Config, dump_config
 from fastseg.data import loader
+from fastseg.engine import saving
 from fastseg.engine import train as engine
 from fastseg.engine.checkpoint import find_checkpoint, load_checkpoint
 from fastseg.engine.step import StepResult
@@ -59,7 +59,7 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (loader, "augment", 4, signal.SIGTERM, 3),  # while the first image of the third step is made
         (engine.Predictor, "predict_array", 0, signal.SIGINT, 2),  # in the evaluation at step 2
         (engine.Predictor, "predict_array", 4, signal.SIGTERM, 4),  # in the evaluation at step 4, the last
-        (engine, "save_checkpoint", 0, signal.SIGUSR1, 4),  # while the checkpoint of step 3 is written
+        (saving, "save_checkpoint", 0, signal.SIGUSR1, 4),  # while the checkpoint of step 3 is written
     ],
     ids=["loading", "evaluation", "last_evaluation", "saving"],
 )
@@ -138,30 +138,6 @@ def test_a_signal_to_one_process_in_the_final_evaluation_stops_both(
         assert progress == {"iteration": 2, "evaluated": -1, "best": -1.0}
 
 
-def torchrun(config: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Two processes of the command line, in a process group of their own."""
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "fastseg", "train"]
-    path = os.pathsep.join([str(Path(engine.__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    return subprocess.Popen(
-        [sys.executable, *command, str(config), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-    )
-
-
-def wait_for(process: subprocess.Popen[str], text: str) -> None:
-    assert process.stdout is not None
-    seen = []
-    for line in process.stdout:
-        seen.append(line)
-        if text in line:
-            return
-    raise AssertionError("".join(seen))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kill", ["launcher", "everyone", "one worker"])
 def test_a_job_that_is_killed_goes_on(tmp_path: Path, kill: str) -> None:
@@ -169,8 +145,8 @@ def test_a_job_that_is_killed_goes_on(tmp_path: Path, kill: str) -> None:
     config.data.workers = 1
     config.train.checkpoint_every = 5
     (tmp_path / "tiny.yaml").write_text(dump_config(config))
-    with torchrun(tmp_path / "tiny.yaml") as job:
-        wait_for(job, "[12/300]")
+    with Job(tmp_path / "tiny.yaml") as job:
+        job.wait_for("[12/300]")
         workers = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
         if kill == "launcher":
             job.terminate()
@@ -189,7 +165,7 @@ def test_a_job_that_is_killed_goes_on(tmp_path: Path, kill: str) -> None:
     else:
         assert f"stopped by SIGTERM at iteration {step}; go on with --resume auto" in output
     assert 10 <= step < 300
-    with torchrun(tmp_path / "tiny.yaml", "--resume", "auto") as job:
-        wait_for(job, f"[{step + 1}/300]")
+    with Job(tmp_path / "tiny.yaml", "--resume", "auto") as job:
+        job.wait_for(f"[{step + 1}/300]")
         job.terminate()
         job.communicate(timeout=60)

@@ -213,7 +213,8 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, table: dict[str, Any], c
     """The state of a checkpoint's optimiser, with the settings of `config`; none of that of another kind."""
     if table["config"].get("optim", {}).get("name", config.optim.name) != config.optim.name:
         return
-    settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    kept = ("params", "lr")  # the rate follows from the schedule before each step
+    settings = [{key: value for key, value in group.items() if key not in kept} for group in optimizer.param_groups]
     try:
         optimizer.load_state_dict(table["optimizer"])
     except ValueError as error:

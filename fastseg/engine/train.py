@@ -83,8 +83,8 @@ def train(
     be written.
     """
     with (
+        StopFlag() as stop,  # outermost: a launcher signals those that are still finding out who died
         processes(config.train.device, timeout_seconds=config.train.timeout) as procs,
-        StopFlag() as stop,
         contextlib.ExitStack() as held,
     ):
         torch.manual_seed(config.train.seed)

@@ -15,7 +15,24 @@ PACKED_DTYPES = (torch.float32, torch.bfloat16)
 NARROW = 2  # columns
 
 
-class InferenceConv2d(nn.Conv2d):
+class PacksWeights(nn.Module):
+    """Keeps something made of its weights, which is made anew when these move, and neither copied nor stored."""
+
+    _packed: Any = None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PacksWeights:
+        self._packed = None
+        return super()._apply(fn, recurse)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._packed = None
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_packed": None}  # layouts of a library, or addresses
+
+
+class InferenceConv2d(PacksWeights, nn.Conv2d):
     """`nn.Conv2d`, whose arguments it takes, followed by `activation`: 'relu', or None for none.
 
     Maps of another precision than the weights are converted first. On a CPU weights are laid out once, at the first
@@ -29,7 +46,6 @@ class InferenceConv2d(nn.Conv2d):
         if activation not in (None, "relu"):
             raise ValueError(f"activation is {activation!r}; allowed: 'relu' or None")
         self.activation = activation
-        self._packed: Tensor | None = None
         self._packed_of: tuple[tuple[int, int], ...] = ()  # the state of the weights that were laid out
 
     @classmethod
@@ -106,17 +122,6 @@ class InferenceConv2d(nn.Conv2d):
             [],
             "",
         )
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> InferenceConv2d:
-        self._packed = None
-        return super()._apply(fn, recurse)
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._packed = None
-        super()._load_from_state_dict(*args, **kwargs)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_packed": None}  # what is packed can be neither copied nor stored
 
     def extra_repr(self) -> str:
         return super().extra_repr() + (f", activation={self.activation}" if self.activation else "")

@@ -7,14 +7,13 @@ the depthwise convolution itself. The kernel keeps a few rows of it (csrc/separa
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace as replace_fields
 from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
-from fastseg.deploy.conv import InferenceConv2d, state_of
+from fastseg.deploy.conv import InferenceConv2d, PacksWeights, state_of
 from fastseg.deploy.fold import probe_images, replace
 from fastseg.deploy.row_bands import RowBands
 from fastseg.deploy.separable_kernel import MAX_STAGES, PackedChain, Separable, kernel_runs
@@ -24,13 +23,12 @@ MAX_DILATION = 8  # the rows kept are 2 * dilation + 1
 MAX_PATCH_CHANNELS = 4  # a 3x3 convolution of more channels is oneDNN's
 
 
-class _Fused(nn.Module):
+class _Fused(PacksWeights):
     """Stands in the place of `block`, and computes it with the kernel where that applies."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
         self.block = block
-        self._packed: PackedChain | None = None
 
     def chain(self) -> list[Separable]:
         """What the block consists of."""
@@ -57,17 +55,6 @@ class _Fused(nn.Module):
 
     def _wants_gradients(self, *maps: Tensor) -> bool:
         return any(tensor.requires_grad for tensor in (*maps, *self.parameters()))
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> _Fused:
-        self._packed = None
-        return super()._apply(fn, recurse)
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._packed = None
-        super()._load_from_state_dict(*args, **kwargs)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_packed": None}  # it holds addresses
 
 
 class FusedSeparable(_Fused):

@@ -12,11 +12,7 @@ Shapes are fixed, which lets engines plan ahead, and threads are as many as torc
 
 from __future__ import annotations
 
-import io
-import logging
-import warnings
 from collections.abc import Callable
-from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,11 +22,12 @@ from torch import Tensor, nn
 from fastseg.engine.timing import Stopwatch
 from fastseg.errors import MissingPackageError
 from fastseg.layers.resize import resize
+from fastseg.quiet import quietly
 from fastseg.signal_stack import kept_signal_stack
 from fastseg.types import SegModel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 Engine = Callable[[np.ndarray], np.ndarray]
 TRIALS = 3
@@ -118,7 +115,7 @@ def _exported(network: PixelNetwork, image: np.ndarray) -> torch.export.Exported
 def _onnx(network: PixelNetwork, image: np.ndarray) -> Engine:
     import onnxruntime
 
-    with _quietly():
+    with quietly():
         program: Any = torch.onnx.export(_exported(network, image), input_names=["images"], dynamo=True)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
@@ -131,7 +128,7 @@ def _onnx(network: PixelNetwork, image: np.ndarray) -> Engine:
 def _openvino(network: PixelNetwork, image: np.ndarray) -> Engine:
     import openvino
 
-    with _quietly():
+    with quietly():
         converted = openvino.convert_model(_exported(network, image))
     settings = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -159,16 +156,3 @@ def _with_opencv(engine: Engine, size: tuple[int, int]) -> Engine:
         return labels
 
     return labels_of
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Exporters narrate their progress, warn about their own internals, and log at every level."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

@@ -167,7 +167,7 @@ def test_a_part_may_have_moved_when_a_run_goes_on_and_nothing_else(tmp_path: Pat
     config.data.extra[0].root = "/elsewhere"
     assert train(config, resume="auto").iterations == 4
     config.data.extra[0].repeat = 2
-    with pytest.raises(ConfigError, match=r"written with other values of data\.extra; set them back"):
+    with pytest.raises(ConfigError, match=r"of a run with other values: data\.extra \(then .*set them back"):
         train(config, resume="auto")
 
 

@@ -15,7 +15,6 @@ hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine
 hypothesis.settings.load_profile("untimed")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Where pytest-xdist shares the tests among processes, those of a file stay together, for its fixtures' sake; of
     the files that are most of the work, those of one network, and those of one data set's recipes."""

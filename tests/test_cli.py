@@ -184,13 +184,13 @@ def test_train_takes_overrides_before_and_after_options(trained: list[Any]) -> N
     assert main(["train", config, "optim.lr=0.5", "--resume", "auto", "train.total_batch=4", "--dry-run"]) == 0
     ((loaded, options),) = trained
     assert (loaded.optim.lr, loaded.train.total_batch) == (0.5, 4)
-    assert options == {"resume": "auto", "dry_run": True}
+    assert options == {"resume": "auto", "resume_allow": [], "dry_run": True}
 
 
 @pytest.mark.parametrize("option", ["--local_rank=1", "--local-rank=1"])
 def test_train_ignores_the_rank_option_of_old_launchers(option: str, trained: list[Any]) -> None:
     assert main(["train", str(ROOT / "configs/road_scenes/fast_scnn.yaml"), option]) == 0
-    assert trained[0][1] == {"resume": "no", "dry_run": False}
+    assert trained[0][1] == {"resume": "no", "resume_allow": [], "dry_run": False}
 
 
 def test_an_interrupt_exits_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

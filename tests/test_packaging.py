@@ -162,7 +162,7 @@ def test_the_launcher_works_from_any_folder_and_keeps_relative_arguments(tmp_pat
 
     config = f"{ROOT}/configs/road_scenes/fast_scnn.yaml"
     assert launch("1") == f"4 -m fastseg train {config} data.root=here"
-    torchrun = "-m torch.distributed.run --standalone --nproc-per-node 2"
+    torchrun = "-m torch.distributed.run --standalone --nproc-per-node 2 --max-restarts 0"
     assert launch("2") == f"2 {torchrun} -m fastseg train {config} data.root=here"
 
 

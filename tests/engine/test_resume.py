@@ -93,20 +93,25 @@ def sweep(folder: Path, optimizer: str, points: list[tuple[int, int]]) -> dict[A
     return found
 
 
-def sweep_and_interrupt(folder: Path, optimizer: str, points: list[tuple[int, int]]) -> dict[Any, list[str]]:
-    """As `sweep`, and the same for a run that is told to stop at each of its steps and resumed each time."""
+def sweep_and_interrupt(
+    folder: Path, optimizer: str, points: list[tuple[int, int]], stride: int
+) -> dict[Any, list[str]]:
+    """As `sweep`, and the same for a run that is told to stop at every `stride`-th step and resumed each time."""
     found = sweep(folder, optimizer, points)
     whole, run_dir = folder / "whole", folder / "interrupted"
-    original = engine.set_learning_rate
+    original, calls = engine.set_learning_rate, 0
 
     def signalled(*args: Any) -> None:
-        if not dist.is_initialized() or dist.get_rank() == 1:  # one process is told; all stop
+        nonlocal calls
+        calls += 1
+        told = not dist.is_initialized() or dist.get_rank() == 1  # one process is told; all stop
+        if told and calls % stride == 0:
             signal.raise_signal(signal.SIGTERM)
         original(*args)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(engine, "set_learning_rate", signalled)
-        for step in range(1, STEPS):
+        for step in range(stride, STEPS, stride):
             result = train(config_of(run_dir, optimizer), resume="auto")
             assert (result.stopped, result.iterations, result.weights) == ("SIGTERM", step, None)
     train(config_of(run_dir, optimizer), resume="auto")
@@ -151,10 +156,11 @@ def test_resumed_with_loading_processes(whole_run: Path, tmp_path: Path) -> None
     assert run_differences(whole_run, tmp_path / "resumed") == []
 
 
-def test_resumed_at_every_step_on_two_processes(two_processes: TwoProcesses, tmp_path: Path) -> None:
-    # every step in one chain of interruptions; the sweep of as many whole runs is among the slow tests
+@pytest.mark.parametrize("stride", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_resumed_at_many_steps_on_two_processes(two_processes: TwoProcesses, tmp_path: Path, stride: int) -> None:
+    # one chain of interruptions; the sweep of as many whole runs is among the slow tests
     points = [(BEFORE_EVALUATION, 2)]
-    for found in two_processes(sweep_and_interrupt, tmp_path, "sgd", points):
+    for found in two_processes(sweep_and_interrupt, tmp_path, "sgd", points, stride):
         assert found == {point: [] for point in [*points, "interrupted"]}
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Collection
+from typing import Any
 
 import pytest
 import torch
@@ -31,10 +33,12 @@ def smooth(model: SegModel) -> SegModel:
     return model
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in NAMES],
-)
+def with_slow(slow: Collection[str]) -> list[Any]:
+    """All networks, those of the given names marked."""
+    return [pytest.param(name, marks=[pytest.mark.slow] if name in slow else []) for name in NAMES]
+
+
+@pytest.fixture(scope="module", params=with_slow(SLOW))
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -196,6 +200,11 @@ def test_it_builds_and_runs_on_the_meta_device(name: str) -> None:
     assert logits.shape[1] == NUM_CLASSES
 
 
+# of the same parts as networks whose export takes a third of the time
+EXPORTED_SLOWLY = {"pspnet_r101", "gscnn_wrn38", "fastfcn_r50_psp", "fastfcn_r50_deeplabv3", "dfseg_df2_2"}
+
+
+@pytest.mark.parametrize("name", with_slow({*SLOW, *EXPORTED_SLOWLY}), indirect=True, scope="module")
 def test_one_exported_program_serves_all_sizes(model: SegModel) -> None:
     dynamic = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     with torch.no_grad():

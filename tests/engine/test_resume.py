@@ -164,6 +164,7 @@ def test_resumed_at_many_steps_on_two_processes(two_processes: TwoProcesses, tmp
         assert found == {point: [] for point in [*points, "interrupted"]}
 
 
+@pytest.mark.slow
 def test_resumed_with_adamw(tmp_path: Path) -> None:
     assert sweep(tmp_path, "adamw", [(BEFORE_EVALUATION, 0)]) == {(BEFORE_EVALUATION, 0): []}
 

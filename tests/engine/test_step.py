@@ -132,7 +132,13 @@ def test_two_processes_equal_one(two_processes: TwoProcesses, name: str) -> None
         assert largest_difference(rank, whole) < 1e-12
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("cross_entropy", "ohem_class_weights") else pytest.param(name, marks=pytest.mark.slow)
+        for name in SETTINGS
+    ],
+)
 def test_three_processes_with_unequal_shares_equal_one(three_processes: TwoProcesses, name: str) -> None:
     whole = train_steps(SETTINGS[name])
     for rank in three_processes(train_steps, SETTINGS[name]):

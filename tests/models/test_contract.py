@@ -201,7 +201,10 @@ def test_it_builds_and_runs_on_the_meta_device(name: str) -> None:
 
 
 # of the same parts as networks whose export takes a third of the time
-EXPORTED_SLOWLY = {"pspnet_r101", "gscnn_wrn38", "fastfcn_r50_psp", "fastfcn_r50_deeplabv3", "dfseg_df2_2"}
+EXPORTED_SLOWLY = {
+    *("pspnet_r50", "pspnet_r101", "gscnn_wrn38", "fastfcn_r50_psp", "fastfcn_r50_deeplabv3", "icnet_r50"),
+    *("dfseg_df2_1", "dfseg_df2_2", "dfanet_a", "swiftnet_r18_pyramid"),
+}
 
 
 @pytest.mark.parametrize("name", with_slow({*SLOW, *EXPORTED_SLOWLY}), indirect=True, scope="module")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
 import os
 import threading
@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from fastseg.errors import ConfigError, OutputError, printable
+from fastseg.output import check_target
+from fastseg.weights.files import file_sha256
 
 JOURNAL = ".fastseg_predict.jsonl"
+BEGIN = b'{"settings": '
 
 
 class Journal:
@@ -34,12 +37,15 @@ class Journal:
             self._refuse_changes(earlier[0]["settings"], own)
             self._take(earlier[1:])
         goes_on = bool(earlier) and earlier[0]["settings"] == own
+        self._check_it_is_ours()
         try:
             # a line of its own, should the last one have been cut off
             self._file = open(self._path, "ab" if goes_on else "wb")  # noqa: SIM115 - closed by close()
             self._file.write(b"\n" if goes_on else b"")
         except OSError as error:
-            raise OutputError(f"{printable(self._path)} cannot be written: {error.strerror}; choose another") from error
+            raise OutputError(
+                f"{printable(self._path)} cannot be written: {error.strerror}; choose another --out"
+            ) from error
         if not goes_on:
             self._add({"settings": own})
 
@@ -73,6 +79,16 @@ class Journal:
                 self._file.flush()
             except OSError as error:
                 raise OutputError(f"{printable(self._path)} cannot be written: {error.strerror}; free space") from error
+
+    def _check_it_is_ours(self) -> None:
+        """Nothing is written through a link out of the folder, or over what somebody else keeps under this name."""
+        check_target(self._path, overwrite=True)
+        with contextlib.suppress(OSError):
+            begin = self._path.read_bytes()[: len(BEGIN)]
+            if not BEGIN.startswith(begin):
+                raise OutputError(
+                    f"{printable(self._path)} is no journal of fastseg's; move it, or choose another --out"
+                )
 
     def _earlier(self) -> list[dict[str, Any]]:
         """The lines that can be read; none without settings in the first."""
@@ -109,10 +125,9 @@ class Journal:
 
 def digest(path: Path) -> str | None:
     """SHA-256 of a file, or None where none can be read."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return None
+    with contextlib.suppress(OSError):
+        return file_sha256(path)
+    return None
 
 
 def _identity(file: Path) -> list[int] | None:

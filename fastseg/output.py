@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 import io
 import stat
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,6 +181,24 @@ def check_target(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{printable(path)} exists and is no regular file; choose another name or remove it")
     if not overwrite:
         raise OutputError(f"{printable(path)} exists already; replace it with --overwrite (overwrite=True)")
+
+
+def check_writable(path: Path) -> None:
+    """Raises OutputError unless a file can be made in the folder of `path`, or in the nearest one above it that exists.
+
+    Permissions do not tell: file systems can be read-only, full, or of a kind that holds no files.
+    """
+    folder = path.absolute().parent
+    try:
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".fastseg.", suffix=".tmp"):
+            pass
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise OutputError(
+            f"{printable(path)} cannot be written: {printable(folder)}: {reason}; choose another place"
+        ) from error
 
 
 def write_picture(picture: Image.Image, path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from fastseg.cli import main
-from fastseg.errors import ConfigError
+from fastseg.errors import ConfigError, OutputError
 from fastseg.folders import predict_files
 from fastseg.journal import JOURNAL, Journal
 from fastseg.output import Prediction
@@ -200,3 +200,17 @@ def test_what_is_no_predictor_has_a_journal_too(photos: Path, tmp_path: Path, ex
 
     predict_files(predict, [photos], tmp_path / "out", kinds=("ids",))
     assert len(predict_files(predict, [photos], tmp_path / "out", kinds=("ids",), resume=True).skipped) == 6
+
+
+def test_a_journal_that_is_a_link_or_anothers_is_left_alone(exact: Predictor, photos: Path, tmp_path: Path) -> None:
+    for kind in ("link", "file"):
+        out, other = tmp_path / kind, tmp_path / f"{kind}.txt"
+        out.mkdir()
+        other.write_text("mine")
+        if kind == "link":
+            (out / JOURNAL).symlink_to(other)
+        else:
+            (out / JOURNAL).write_text("mine")
+        with pytest.raises(OutputError, match=r"\.fastseg_predict\.jsonl"):
+            predict_files(exact, [photos], out)
+        assert other.read_text() == (out / JOURNAL).read_text() == "mine"

@@ -198,26 +198,27 @@ def test_progress_comes_about_every_second(exact: Predictor) -> None:
     assert sorted(set(lines)) == lines
 
 
+class InterruptedAtThird:
+    """Labels two frames as another predictor does."""
+
+    def __init__(self, exact: Predictor) -> None:
+        self.exact, self.dataset, self.count = exact, exact.dataset, 0
+
+    def predict_array(self, frame: np.ndarray, *, scale: float) -> np.ndarray:
+        self.count += 1
+        if self.count == 3:
+            raise KeyboardInterrupt
+        return self.exact.predict_array(frame)
+
+
 def test_an_interrupt_keeps_what_a_camera_gave_and_takes_away_the_part_of_a_file(exact: Predictor) -> None:
-    class Interrupted:
-        dataset = exact.dataset
-
-        def __init__(self) -> None:
-            self.count = 0
-
-        def predict_array(self, frame: np.ndarray, *, scale: float) -> np.ndarray:
-            self.count += 1
-            if self.count == 3:
-                raise KeyboardInterrupt
-            return exact.predict_array(frame)
-
     camera, sink = Frames([0] * 10, endless=True), Pictures()
-    summary = run_video(Interrupted(), camera, sink)  # type: ignore[arg-type]
+    summary = run_video(InterruptedAtThird(exact), camera, sink)  # type: ignore[arg-type]
     assert (summary.written, sink.kept, camera.closed) == (2, True, True)
     assert "ended by an interrupt" in summary.text()
     file, sink = Frames([0] * 10), Pictures()
     with pytest.raises(KeyboardInterrupt):
-        run_video(Interrupted(), file, sink)  # type: ignore[arg-type]
+        run_video(InterruptedAtThird(exact), file, sink)  # type: ignore[arg-type]
     assert (sink.kept, file.closed) == (False, True)
 
 
@@ -269,20 +270,8 @@ def test_an_interrupt_ends_a_run_whose_pictures_nobody_takes(exact: Predictor, m
         def write(self, picture: np.ndarray) -> None:
             assert taken.wait(30)
 
-    class Interrupted:
-        dataset = exact.dataset
-
-        def __init__(self) -> None:
-            self.count = 0
-
-        def predict_array(self, frame: np.ndarray, *, scale: float) -> np.ndarray:
-            self.count += 1
-            if self.count == 3:
-                raise KeyboardInterrupt
-            return exact.predict_array(frame)
-
     sink = Stalled()
-    summary = run_video(Interrupted(), Frames([0] * 10, endless=True), sink)  # type: ignore[arg-type]
+    summary = run_video(InterruptedAtThird(exact), Frames([0] * 10, endless=True), sink)  # type: ignore[arg-type]
     taken.set()
     assert (summary.written, sink.kept) == (0, None)
 

@@ -183,7 +183,7 @@ def _targets(args: argparse.Namespace) -> dict[str, Path]:
     """Files to write by kind, known to be free before anything is measured."""
     from pathlib import Path
 
-    from fastseg.output import check_target
+    from fastseg.output import check_target, check_writable
 
     targets = {kind: Path(name) for kind in ("json", "csv", "markdown") if (name := getattr(args, kind)) is not None}
     if len({path.absolute() for path in targets.values()}) < len(targets):
@@ -192,26 +192,6 @@ def _targets(args: argparse.Namespace) -> dict[str, Path]:
         check_target(path, overwrite=args.overwrite)
         check_writable(path)
     return targets
-
-
-def check_writable(path: Path) -> None:
-    """Raises OutputError unless a file can be made in the folder of `path`, or in the nearest one above it that exists.
-
-    Permissions do not tell: file systems can be read-only, full, or of a kind that holds no files.
-    """
-    import tempfile
-
-    folder = path.absolute().parent
-    try:
-        while not folder.exists() and folder != folder.parent:
-            folder = folder.parent
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".fastseg.", suffix=".tmp"):
-            pass
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise OutputError(
-            f"{printable(path)} cannot be written: {printable(folder)}: {reason}; choose another place"
-        ) from error
 
 
 def _write(texts: Mapping[Path, str]) -> None:

@@ -48,11 +48,10 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from fastseg.atomic import write_atomically
-    from fastseg.cli.bench import check_writable
     from fastseg.config import load_config
     from fastseg.engine.bench_data import bench_data
     from fastseg.engine.distributed import processes
-    from fastseg.output import check_target
+    from fastseg.output import check_target, check_writable
 
     config = load_config(args.config, args.overrides)
     if args.json is not None:

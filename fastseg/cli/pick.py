@@ -6,7 +6,7 @@ import argparse
 import re
 from typing import TYPE_CHECKING
 
-from fastseg.cli.bench import add_measuring_arguments, check_measuring_arguments, check_writable, parse_size, say
+from fastseg.cli.bench import add_measuring_arguments, check_measuring_arguments, parse_size, say
 from fastseg.errors import ConfigError, printable
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     from fastseg.engine.pick_table import budget_text, pick_plot, pick_text, require_matplotlib
     from fastseg.environment import usable_cores
     from fastseg.memory_budget import parse_bytes
-    from fastseg.output import check_target
+    from fastseg.output import check_target, check_writable
 
     memory = parse_bytes(args.mem) if args.mem is not None else None
     variants = variants_of([args.precision], compiled=False, baseline=False, runtimes=["torch"], device=args.device)

@@ -13,7 +13,7 @@ Shapes are fixed, which lets engines plan ahead, and threads are as many as torc
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,9 +25,6 @@ from fastseg.layers.resize import resize
 from fastseg.quiet import quietly
 from fastseg.signal_stack import kept_signal_stack
 from fastseg.types import SegModel
-
-if TYPE_CHECKING:
-    pass
 
 Engine = Callable[[np.ndarray], np.ndarray]
 TRIALS = 3

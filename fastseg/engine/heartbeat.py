@@ -18,11 +18,11 @@ STATES = {"T": "is stopped (SIGSTOP or a debugger)", "Z": "died", "X": "died"}
 
 
 class Heartbeat:
-    """Writes to the job's store who a process is and how far it came."""
+    """Writes to the store of a job of several processes who this one is and how far it came."""
 
     def __init__(self, rank: int, world_size: int) -> None:
         self._rank, self._world_size = rank, world_size
-        self._store: Any = _get_default_store() if world_size > 1 else None
+        self._store: Any = _get_default_store()
         self._said("process", f"{os.getpid()} {socket.gethostname()}")
         self.beat(0)
 
@@ -45,8 +45,7 @@ class Heartbeat:
         return " and ".join(f"{each} {each.state} at step {each.step}" for each in found)
 
     def _said(self, kind: str, text: str) -> None:
-        if self._store is not None:
-            self._store.set(f"fastseg/{kind}/{self._rank}", text)
+        self._store.set(f"fastseg/{kind}/{self._rank}", text)
 
     def _of(self, rank: int) -> _Process:
         self._store.set_timeout(GRACE)

@@ -47,15 +47,16 @@ class Saver:
         self.say(f"[{iteration}] no checkpoint; {left} more of these in a row and the run ends: {problem}")
 
 
-def check_room(folder: Path, model: torch.nn.Module, optimizer: str, *, average: bool) -> None:
+def check_room(run_dir: Path, model: torch.nn.Module, optimizer: str, *, average: bool) -> None:
     """Raises CheckpointError where the disk has less room than checkpoints of this network will take."""
     copies = 1 + int(average) + SLOTS.get(optimizer, 2)
     needed = (KEEP + 1) * copies * sum(_bytes(tensor) for tensor in model.state_dict().values())
-    free = shutil.disk_usage(folder).free
+    # a run that goes on has some already, and deletes them in time
+    free = shutil.disk_usage(run_dir).free + sum(path.stat().st_size for path in run_dir.glob("checkpoints/step_*.pt"))
     if free < needed:
         raise CheckpointError(
-            f"the disk of {folder} has {free / 1e6:.0f} MB free, and {KEEP} checkpoints of this run with a third being "
-            f"written take about {needed / 1e6:.0f} MB; free some, or choose another run_dir=..."
+            f"the disk of {run_dir} has {free / 1e6:.0f} MB free or in older checkpoints, and {KEEP} checkpoints of this run "
+            f"with a third being written take about {needed / 1e6:.0f} MB; free some, or choose another run_dir=..."
         )
 
 

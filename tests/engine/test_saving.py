@@ -75,7 +75,9 @@ def test_all_processes_end_when_the_first_cannot_save(tmp_path: Path, two_proces
 def test_too_little_room_is_known_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     room = shutil.disk_usage(tmp_path)._replace(free=20_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: room)
-    with pytest.raises(CheckpointError, match=r"has 20 MB free, and 2 checkpoints .* about 44 MB; .*run_dir"):
+    with pytest.raises(
+        CheckpointError, match=r"has 20 MB free or in older checkpoints, and 2 checkpoints .* about 44 MB; .*run_dir"
+    ):
         train(short_config(tmp_path / "run"))
     assert not (tmp_path / "run/train.csv").exists()
 
@@ -95,3 +97,12 @@ def test_room_is_counted_for_what_is_saved(tmp_path: Path, monkeypatch: pytest.M
         else:
             with pytest.raises(CheckpointError, match="MB free"):
                 check_room(tmp_path, model, optimizer, average=average)
+
+
+def test_checkpoints_that_stand_already_are_no_new_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    for step in (1, 2):
+        (tmp_path / f"checkpoints/step_{step:08d}.pt").write_bytes(bytes(8_000_000))
+    room = shutil.disk_usage(tmp_path)._replace(free=8_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: room)
+    check_room(tmp_path, torch.nn.Linear(1000, 1000, bias=False), "sgd", average=False)

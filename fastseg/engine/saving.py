@@ -55,8 +55,8 @@ def check_room(run_dir: Path, model: torch.nn.Module, optimizer: str, *, average
     free = shutil.disk_usage(run_dir).free + sum(path.stat().st_size for path in run_dir.glob("checkpoints/step_*.pt"))
     if free < needed:
         raise CheckpointError(
-            f"the disk of {run_dir} has {free / 1e6:.0f} MB free or in older checkpoints, and {KEEP} checkpoints of this run "
-            f"with a third being written take about {needed / 1e6:.0f} MB; free some, or choose another run_dir=..."
+            f"the disk of {run_dir} has {free / 1e6:.0f} MB free or in older checkpoints, and {KEEP} checkpoints of "
+            f"this run with a third being written take about {needed / 1e6:.0f} MB; free some, or choose another run_dir=..."
         )
 
 

@@ -56,7 +56,8 @@ def check_room(run_dir: Path, model: torch.nn.Module, optimizer: str, *, average
     if free < needed:
         raise CheckpointError(
             f"the disk of {run_dir} has {free / 1e6:.0f} MB free or in older checkpoints, and {KEEP} checkpoints of "
-            f"this run with a third being written take about {needed / 1e6:.0f} MB; free some, or choose another run_dir=..."
+            f"this run with a third being written take about {needed / 1e6:.0f} MB; free some, or choose "
+            "another run_dir=..."
         )
 
 

@@ -78,9 +78,9 @@ def train(
     goes on from the checkpoints of its own job. `resume_allow` names keys of the configuration, or 'world_size', that
     may differ from the interrupted run's; the run is then not the one it would have been. `dry_run` builds everything
     and runs two steps on random images without reading or writing any file. Runs alone or as a process of torchrun.
-    Raises FastsegError for mistakes in the configuration, before the first step, DistributedError when another process
-    died or has not answered for `train.timeout` seconds, and CheckpointError when three checkpoints in a row could not
-    be written.
+    Raises FastsegError for mistakes in the configuration, before the first step, and for weights, or ten steps in a
+    row, that are not finite, DistributedError when another process died or has not answered for `train.timeout`
+    seconds, and CheckpointError when three checkpoints in a row could not be written.
     """
     with (
         StopFlag() as stop,  # outermost: a launcher signals those that are still finding out who died
@@ -229,6 +229,7 @@ def train(
         # also when a step fails: loading processes are deaf to the signal by which Python would end them, and wait
         held.callback(loader.close)  # type: ignore[attr-defined]
         neutral = replace(config.preprocessing, input_scale=1.0)  # augmentation has applied the scale already
+        weights = [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
         bad_steps, told_to_stop = 0, False
         while state.iteration < total:
             due = state.iteration > 0 and state.iteration % eval_every == 0 and state.evaluated != state.iteration
@@ -263,6 +264,12 @@ def train(
                     scaler.step(optimizer)  # under fp16 an overflow skips the step
                     scaler.update()  # and lowers the scale
             if result.finite:
+                if not all_finite(weights):
+                    raise FastsegError(
+                        f"the weights are not finite after step {state.iteration + 1} with lr {lr:.3g}; lower optim.lr "
+                        f"(now {config.optim.lr}) or set train.clip_grad_norm=5. The last checkpoint in {folder} is "
+                        "from before"
+                    )
                 if average is not None:
                     average.update(model)
                 bad_steps = 0
@@ -301,8 +308,8 @@ def train(
             weights_file = run_dir / "last.safetensors"
             if procs.is_main:
                 measured = f"{100 * scores.miou:.2f} mIoU on {val_data.info.name} {config.data.val_split}"
-                weights = average.state if average else model.state_dict()
-                save_weights(weights_file, weights, replace(info, metric_measured=measured))
+                final = average.state if average else model.state_dict()
+                save_weights(weights_file, final, replace(info, metric_measured=measured))
                 failpoint("last weights written")
                 record.say(f"{scores.table()}\nweights: {weights_file}")
         record.close()

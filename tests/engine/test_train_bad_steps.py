@@ -82,6 +82,42 @@ def test_a_bad_gradient_skips_the_step(tmp_path: Path, monkeypatch: pytest.Monke
     assert table["ema_updates"] == 3
 
 
+@pytest.mark.parametrize("name", ["classifier.conv.weight", "classifier.dsconv1.pointwise.bn.running_var"])
+def test_weights_that_overflow_end_the_run_before_they_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    original, calls = torch.optim.SGD.step, iter(range(100))
+
+    def step(self: torch.optim.SGD, *args: Any) -> None:
+        original(self, *args)
+        if next(calls) == 2:
+            models[0].state_dict()[name].view(-1)[0] = float("inf")
+
+    models: list[torch.nn.Module] = []
+    build = engine.convert_norm
+    monkeypatch.setattr(engine, "convert_norm", lambda model, norm: models.append(build(model, norm)) or models[0])
+    monkeypatch.setattr(torch.optim.SGD, "step", step)
+    averages: list[dict[str, Tensor]] = []
+    monkeypatch.setattr(engine, "WeightAverage", _recorded(engine.WeightAverage, averages))
+    config = short_config(tmp_path / "run", steps=6)
+    config.train.checkpoint_every = 1
+    with pytest.raises(FastsegError, match=r"not finite after step 3 with lr .*lower optim\.lr \(now 0\.02\)"):
+        train(config)
+    newest = find_checkpoint(tmp_path / "run/checkpoints")
+    assert newest is not None
+    assert newest.name == "step_00000002.pt"
+    assert all(bool(torch.isfinite(value).all()) for value in averages[0].values())
+
+
+def _recorded(original: type[engine.WeightAverage], states: list[dict[str, Tensor]]) -> Callable[..., Any]:
+    def build(*args: Any) -> engine.WeightAverage:
+        average = original(*args)
+        states.append(average.state)
+        return average
+
+    return build
+
+
 def test_ten_bad_steps_in_a_row_stop_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SegLoss, "__call__", poisoned(range(2, 100)))
     config = short_config(tmp_path / "run", steps=15)

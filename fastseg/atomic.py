@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 
 from fastseg.errors import FastsegError, OutputError, printable
@@ -15,8 +17,7 @@ def write_atomically(path: Path, data: bytes, *, error: type[FastsegError] = Out
 
     Raises `error` when the folder cannot be written or the disk is full; the old file then stands.
     """
-    # beside the target, named after it for whoever finds it; short, so that a 255-byte target works
-    temporary = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex[:12]}.tmp")
+    temporary = path.with_name(f"{_begin(path)}{uuid.uuid4().hex[:12]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "xb") as file:  # open() keeps the user's umask
@@ -32,6 +33,26 @@ def write_atomically(path: Path, data: bytes, *, error: type[FastsegError] = Out
             f"{printable(path)} cannot be written ({len(data) / 1e6:.1f} MB): {problem}; check free space, permissions "
             "and the folder's name, or choose another"
         ) from problem
+
+
+def remove_abandoned(paths: Iterable[Path]) -> None:
+    """Delete what a process that was killed while writing these files has left beside them.
+
+    Only for files that nobody writes now.
+    """
+    begins: dict[Path, set[str]] = {}
+    for path in paths:
+        begins.setdefault(path.parent, set()).add(_begin(path))
+    for folder, names in begins.items():
+        with contextlib.suppress(OSError, ValueError):
+            for found in list(folder.iterdir()):
+                if re.fullmatch(r"[0-9a-f]{12}\.tmp", found.name[-16:]) and found.name[:-16] in names:
+                    found.unlink(missing_ok=True)
+
+
+def _begin(path: Path) -> str:
+    """Of temporary files beside a target, named after it for whoever finds one; short, for targets of 255 bytes."""
+    return f".{path.name[:40]}."
 
 
 def _sync_folder(folder: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fastseg.atomic import write_atomically
+from fastseg.atomic import remove_abandoned, write_atomically
 from fastseg.data.readers import MAX_PIXELS, image_from
 from fastseg.errors import FastsegError, OutputError, printable
 from fastseg.inputs import find_inputs, refuse_rereading
@@ -123,6 +123,7 @@ def predict_files(
             job.replaces = overwrite or journal.was_begun(job.file)
             jobs.append(job)
     summary.done += summary.skipped
+    remove_abandoned(target for job in jobs for target in job.targets.values())  # the journal is ours alone
 
     def read(job: _Job) -> np.ndarray | None:
         for target in job.targets.values():  # before the network's work

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fastseg.errors import ConfigError, OutputError, printable
+from fastseg.locks import try_lock
 from fastseg.output import check_target
 from fastseg.weights.files import file_sha256
 
@@ -23,7 +24,7 @@ class Journal:
 
     Lines are only appended; one that was cut off by a kill does not count. Safe to use from several threads. With
     `resume` the earlier run's lines count, unless it made results otherwise: ConfigError names what differs. Raises
-    OutputError where the folder takes no file.
+    OutputError where the folder takes no file, and while another run writes to it.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], *, resume: bool = False) -> None:
@@ -32,22 +33,31 @@ class Journal:
         self._begun: set[str] = set()
         self._finished: dict[str, dict[str, Any]] = {}
         own = json.loads(json.dumps(settings))  # tuples become lists, as they are read back
-        earlier = self._earlier()
-        if resume and earlier:
-            self._refuse_changes(earlier[0]["settings"], own)
-            self._take(earlier[1:])
-        goes_on = bool(earlier) and earlier[0]["settings"] == own
         self._check_it_is_ours()
         try:
-            # a line of its own, should the last one have been cut off
-            self._file = open(self._path, "ab" if goes_on else "wb")  # noqa: SIM115 - closed by close()
-            self._file.write(b"\n" if goes_on else b"")
+            self._file = open(self._path, "ab")  # noqa: SIM115 - closed by close()
         except OSError as error:
+            raise self._unwritable(error) from error
+        try:
+            self._begin(own, resume=resume)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _begin(self, settings: dict[str, Any], *, resume: bool) -> None:
+        if not try_lock(self._file):
             raise OutputError(
-                f"{printable(self._path)} cannot be written: {error.strerror}; choose another --out"
-            ) from error
-        if not goes_on:
-            self._add({"settings": own})
+                f"another run is writing to {printable(self._path.parent)}; wait for it, or choose another --out"
+            )
+        earlier = self._earlier()
+        if resume and earlier:
+            self._refuse_changes(earlier[0]["settings"], settings)
+            self._take(earlier[1:])
+        if earlier and earlier[0]["settings"] == settings:
+            self._write(b"\n")  # the last line may have been cut off
+        else:
+            self._file.truncate(0)
+            self._add({"settings": settings})
 
     def is_finished(self, file: Path, targets: Iterable[Path]) -> bool:
         """Whether the earlier run made these results of the file as it is now, and they are as it left them."""
@@ -73,12 +83,20 @@ class Journal:
         self._file.close()
 
     def _add(self, line: dict[str, Any]) -> None:
+        self._write(json.dumps(line).encode("ascii") + b"\n")
+
+    def _write(self, line: bytes) -> None:
         with self._lock:
             try:
-                self._file.write(json.dumps(line).encode("ascii") + b"\n")
+                self._file.write(line)
                 self._file.flush()
             except OSError as error:
-                raise OutputError(f"{printable(self._path)} cannot be written: {error.strerror}; free space") from error
+                raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> OutputError:
+        return OutputError(
+            f"{printable(self._path)} cannot be written: {error.strerror}; free space, or choose another --out"
+        )
 
     def _check_it_is_ours(self) -> None:
         """Nothing is written through a link out of the folder, or over what somebody else keeps under this name."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,10 +17,8 @@ from fastseg.folders import predict_files
 from fastseg.journal import JOURNAL, Journal
 from fastseg.output import Prediction
 from fastseg.predict import Predictor
+from killed_runs import KINDS, killed_run, tree
 from toys import COLORS, NearestColor
-
-ROOT = Path(__file__).resolve().parent.parent
-KINDS = ("ids", "overlay")
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +34,6 @@ def photos(tmp_path: Path) -> Path:
         classes = np.random.default_rng(index).integers(0, 4, (8, 12), np.uint8)
         Image.fromarray(COLORS[classes]).save(folder / f"day {index % 2}" / f"{index}.png")
     return folder
-
-
-def results(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.png"))}
 
 
 def stopped_after(exact: Predictor, photos: Path, out: Path, count: int) -> None:
@@ -64,7 +57,7 @@ def test_an_interrupted_run_goes_on_and_ends_equal(exact: Predictor, photos: Pat
     assert summary.failed == []
     assert len(summary.done) == 6
     assert len(summary.skipped) >= count
-    assert results(out) == results(tmp_path / "whole")
+    assert tree(out) == tree(tmp_path / "whole")
     assert sum(path.stat().st_mtime_ns == time for path, time in times.items()) >= 2 * count  # not made again
     assert f"6 ok ({len(summary.skipped)} of them before), 0 failed" in summary.text()
     again = predict_files(exact, [photos], out, kinds=KINDS, resume=True)
@@ -75,7 +68,7 @@ def test_an_interrupted_run_goes_on_and_ends_equal(exact: Predictor, photos: Pat
 def test_what_is_not_as_it_was_left_is_made_again(exact: Predictor, photos: Path, tmp_path: Path, damage: str) -> None:
     out = tmp_path / "out"
     predict_files(exact, [photos], out, kinds=KINDS)
-    expected = results(out)
+    expected = tree(out)
     target = out / "day 0/2_ids.png"
     if damage == "a result is cut":
         target.write_bytes(target.read_bytes()[:-9])
@@ -87,7 +80,7 @@ def test_what_is_not_as_it_was_left_is_made_again(exact: Predictor, photos: Path
         os.utime(image, ns=(1, 1))
     summary = predict_files(exact, [photos], out, kinds=KINDS, resume=True)
     assert (len(summary.skipped), summary.failed) == (5, [])
-    assert (results(out) == expected) == (damage != "an image has changed")
+    assert (tree(out) == expected) == (damage != "an image has changed")
 
 
 def test_files_of_others_are_not_replaced(exact: Predictor, photos: Path, tmp_path: Path) -> None:
@@ -103,13 +96,13 @@ def test_files_of_others_are_not_replaced(exact: Predictor, photos: Path, tmp_pa
 def test_a_line_that_was_cut_off_does_not_count(exact: Predictor, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     predict_files(exact, [photos], out, kinds=KINDS)
-    expected = results(out)
+    expected = tree(out)
     journal = out / JOURNAL
     content = journal.read_bytes()
     for size in range(0, len(content), 97):
         journal.write_bytes(content[:size])
         summary = predict_files(exact, [photos], out, kinds=KINDS, resume=True, overwrite=True)
-        assert (summary.failed, results(out)) == ([], expected)
+        assert (summary.failed, tree(out)) == ([], expected)
 
 
 def test_results_that_were_made_otherwise_are_not_mixed(exact: Predictor, photos: Path, tmp_path: Path) -> None:
@@ -143,49 +136,30 @@ def test_names_that_are_no_text_are_written_down(tmp_path: Path) -> None:
     again.close()
 
 
-KILLED = """
-import os, signal, sys
-sys.path[:0] = [{root!r}, {tests!r}]
-from fastseg import atomic
-from fastseg.folders import predict_files
-from fastseg.predict import Predictor
-from toys import NearestColor
-
-original, calls = os.{function}, iter(range(10**6))
-
-def fatal(*args):
-    if next(calls) == {call}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return original(*args)
-
-os.{function} = fatal
-predict_files(Predictor(NearestColor(), device="cpu"), [{photos!r}], {out!r}, kinds=("ids", "overlay"))
-"""
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
-@pytest.mark.parametrize(
-    ("function", "call"),
-    [pytest.param("fsync", 0), pytest.param("replace", 3)]
-    + [
-        pytest.param(name, call, marks=[pytest.mark.slow, pytest.mark.kill])
-        for name in ("fsync", "replace")
-        for call in range(12)
-    ],
-)
+@pytest.mark.parametrize(("function", "call"), [("fsync", 0), ("replace", 3)])
 def test_a_run_that_is_killed_goes_on_and_ends_equal(
     exact: Predictor, photos: Path, tmp_path: Path, function: str, call: int
 ) -> None:
     predict_files(exact, [photos], tmp_path / "whole", kinds=KINDS)
-    out = tmp_path / "out"
-    code = KILLED.format(
-        root=str(ROOT), tests=str(ROOT / "tests"), photos=str(photos), out=str(out), function=function, call=call
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    summary = predict_files(exact, [photos], out, kinds=KINDS, resume=True)
+    killed_run(photos, tmp_path / "out", function, call, context=multiprocessing.get_context("spawn"))
+    summary = predict_files(exact, [photos], tmp_path / "out", kinds=KINDS, resume=True)
     assert summary.failed == []
-    assert results(out) == results(tmp_path / "whole")
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+
+
+def test_two_runs_do_not_write_to_one_folder(exact: Predictor, photos: Path, tmp_path: Path) -> None:
+    said = []
+
+    def look(finished: int, total: int, file: Path) -> None:
+        for resume in (False, True):
+            with pytest.raises(OutputError, match=r"another run is writing to .*out; wait for it, or choose another"):
+                predict_files(exact, [photos / "day 0"], tmp_path / "out", kinds=KINDS, resume=resume)
+        said.append(finished)
+
+    assert len(predict_files(exact, [photos], tmp_path / "out", kinds=KINDS, on_progress=look).done) == 6
+    assert len(said) == 6
+    assert len(predict_files(exact, [photos], tmp_path / "out", kinds=KINDS, resume=True).skipped) == 6
 
 
 def test_the_command_goes_on(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

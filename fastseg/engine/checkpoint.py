@@ -47,7 +47,7 @@ def save_checkpoint(folder: Path, iteration: int, table: dict[str, Any]) -> Path
     for old in _all(folder)[:-KEEP]:
         old.unlink(missing_ok=True)
         old.with_suffix(".json").unlink(missing_ok=True)
-    for abandoned in folder.glob(".step_*.tmp"):  # of a process that was killed while writing
+    for abandoned in folder.glob(".step_*.tmp"):  # of a process that was killed while writing any of them
         abandoned.unlink(missing_ok=True)
     failpoint("checkpoints pruned")
     return path

@@ -15,14 +15,16 @@ from typing import Any
 
 import torch
 
-from fastseg.atomic import write_atomically
+from fastseg.atomic import remove_abandoned, write_atomically
 from fastseg.config import Config, config_differences, dump_config
 from fastseg.engine.checkpoint import find_checkpoint
 from fastseg.engine.distributed import Processes
 from fastseg.environment import describe_environment
 from fastseg.errors import CheckpointError, ConfigError, suggest
+from fastseg.locks import try_lock
 
 JOB = "torchrun_job"  # file in a run's folder
+FILES = (JOB, "config.yaml", "environment.json", "eval.csv", "train.csv", "best.safetensors", "last.safetensors")
 LOCK_SECONDS = 20.0  # a killed run's data loading workers hold its lock until they notice
 # keys that may change on resume: they decide where and how fast a run goes on, not what it computes
 FREE_KEYS = (
@@ -58,11 +60,6 @@ def locked(run_dir: Path) -> Iterator[None]:
 
     Raises CheckpointError when the folder cannot be written, ConfigError when another process trains there.
     """
-    try:
-        import fcntl
-    except ImportError:  # not POSIX: no lock
-        yield
-        return
     path = run_dir / "lock"
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -71,20 +68,14 @@ def locked(run_dir: Path) -> Iterator[None]:
         raise CheckpointError(f"cannot write {path}: {error.strerror}; choose another run_dir=...") from None
     with file:
         deadline = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    file.seek(0)
-                    raise ConfigError(
-                        f"run_dir {run_dir} is in use by {file.read().strip() or 'another process'}; wait for it, stop "
-                        f"it, or choose another run_dir=..."
-                    ) from None
-                time.sleep(0.2)
-            except OSError:  # a file system without locks
-                break
+        while not try_lock(file):
+            if time.monotonic() > deadline:
+                file.seek(0)
+                raise ConfigError(
+                    f"run_dir {run_dir} is in use by {file.read().strip() or 'another process'}; wait for it, stop "
+                    f"it, or choose another run_dir=..."
+                )
+            time.sleep(0.2)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
@@ -109,10 +100,12 @@ def _job() -> str:
 
 
 def prepare_run_dir(run_dir: Path, config: Config) -> None:
-    """Write the resolved configuration, the environment and torchrun's name for the job.
+    """Write the resolved configuration, the environment and torchrun's name for the job, and take away what a process
+    that was killed has left half written.
 
     A folder that takes no files is better known at once.
     """
+    remove_abandoned(run_dir / name for name in FILES)
     if "TORCHELASTIC_RUN_ID" in os.environ:
         write_atomically(run_dir / JOB, _job().encode(), error=CheckpointError)
     write_atomically(run_dir / "config.yaml", dump_config(config).encode(), error=CheckpointError)

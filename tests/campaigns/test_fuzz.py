@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor, TimeoutError, as_completed
 from concurrent.futures.process import BrokenProcessPool
 
 import pytest
+
 from mutations import TARGETS, Findings, fuzz
 
 IMAGES = int(os.environ.get("FUZZ", "10000"))

@@ -15,12 +15,12 @@ import time
 from pathlib import Path
 
 import pytest
-from jobs import Job
-from run_differences import run_differences
 
 from fastseg.config import Config, dump_config
 from fastseg.engine.checkpoint import find_checkpoint
 from fastseg.failpoints import NAMES
+from jobs import Job
+from run_differences import run_differences
 from workers import tiny_config
 
 pytestmark = [pytest.mark.slow, pytest.mark.kill]

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from jobs import Job
 
 from fastseg.config import dump_config
 from fastseg.engine.checkpoint import find_checkpoint
 from fastseg.engine.heartbeat import is_of_a_peer
+from jobs import Job
 from workers import short_config
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked at in /proc")

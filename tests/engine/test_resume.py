@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from run_differences import FINAL, STEPS, run_differences
 
 from fastseg.config import Config
 from fastseg.engine import checkpoint
@@ -21,6 +20,7 @@ from fastseg.engine import train as engine
 from fastseg.engine.checkpoint import load_checkpoint, save_checkpoint
 from fastseg.engine.train import train
 from fastseg.errors import CheckpointError
+from run_differences import FINAL, STEPS, run_differences
 from workers import TwoProcesses, lighten, tiny_config
 
 pytestmark = pytest.mark.usefixtures("light_runs")

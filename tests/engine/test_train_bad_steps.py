@@ -94,8 +94,13 @@ def test_weights_that_overflow_end_the_run_before_they_are_kept(
             models[0].state_dict()[name].view(-1)[0] = float("inf")
 
     models: list[torch.nn.Module] = []
-    build = engine.convert_norm
-    monkeypatch.setattr(engine, "convert_norm", lambda model, norm: models.append(build(model, norm)) or models[0])
+    convert = engine.convert_norm
+
+    def converted(model: torch.nn.Module, norm: Any) -> torch.nn.Module:
+        models.append(convert(model, norm))
+        return models[0]
+
+    monkeypatch.setattr(engine, "convert_norm", converted)
     monkeypatch.setattr(torch.optim.SGD, "step", step)
     averages: list[dict[str, Tensor]] = []
     monkeypatch.setattr(engine, "WeightAverage", _recorded(engine.WeightAverage, averages))

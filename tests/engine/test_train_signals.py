@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from jobs import Job
 
 from fastseg.config import Config, dump_config
 from fastseg.data import loader
@@ -21,6 +20,7 @@ from fastseg.engine.checkpoint import find_checkpoint, load_checkpoint
 from fastseg.engine.step import StepResult
 from fastseg.engine.train import TrainResult, train
 from fastseg.weights.files import read_weights
+from jobs import Job
 from workers import TwoProcesses, column, lighten, short_config
 
 pytestmark = pytest.mark.usefixtures("light_runs")

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,9 +46,7 @@ def read_matrix(source: DataFile | bytes, variable: str, *, max_pixels: int = MA
     try:
         order = _byte_order(data, name)
         found = []
-        for element in _variables(data, order, 8 * max_pixels + ROOM):
-            parts = _elements(element.data, order)
-            kind, shape, title = _head(parts, order)
+        for kind, shape, title, unpacked in _variables(data, order):
             if title != variable:
                 found.append(title)
                 continue
@@ -59,6 +58,8 @@ def read_matrix(source: DataFile | bytes, variable: str, *, max_pixels: int = MA
                 )
             if 0 in shape:
                 raise ImageReadError(f"{name} is {shape[1]}x{shape[0]}; it needs at least one pixel")
+            parts = _elements(unpacked(8 * shape[0] * shape[1] + ROOM), order)
+            _head(parts, order)
             stored = next(parts)
             numbers = np.frombuffer(stored.data, f"{order}{NUMBERS[stored.type]}")
             # MATLAB stores column after column
@@ -98,20 +99,46 @@ def _byte_order(data: bytes, name: str) -> str:
     return order
 
 
-def _variables(data: bytes, order: str, largest: int) -> Iterator[_Element]:
-    """The matrices of a file, unpacked. Raises ValueError for one of more than `largest` bytes."""
+class _Variable(NamedTuple):
+    """Flags with the class in the lowest byte, shape and name of a matrix; `unpacked(largest)` gives its element's
+    bytes and raises ValueError where these are more than `largest`."""
+
+    kind: int
+    shape: tuple[int, ...]
+    title: str
+    unpacked: Callable[[int], bytes]
+
+
+def _variables(data: bytes, order: str) -> Iterator[_Variable]:
+    """The matrices of a file. Of compressed ones no more is unpacked than says what they are."""
     for element in _elements(data[HEADER:], order):
-        if element.type == COMPRESSED:
+        kind, begin = element.type, element.data
+        unpacked = partial(_whole, element.data)
+        if kind == COMPRESSED:
             stream = zlib.decompressobj()
-            tag = stream.decompress(element.data, 8)
-            kind, size = struct.unpack(f"{order}II", tag)
-            if size > largest:  # before it takes memory
-                raise ValueError(f"a variable of {size} bytes")
-            element = _Element(kind, stream.decompress(stream.unconsumed_tail, max(size, 1)))
-            if len(element.data) != size:
-                raise ValueError(f"{len(element.data)} of {size} bytes of a variable")
-        if element.type == MATRIX:
-            yield element
+            kind, size = struct.unpack(f"{order}II", stream.decompress(element.data, 8))
+            begin = stream.decompress(stream.unconsumed_tail, ROOM)
+            unpacked = partial(_unpacked, element.data, size)
+        if kind == MATRIX:
+            yield _Variable(*_head(_elements(begin, order), order), unpacked)
+
+
+def _whole(data: bytes, largest: int) -> bytes:
+    if len(data) > largest:
+        raise ValueError(f"a variable of {len(data)} bytes, where {largest} are enough")
+    return data
+
+
+def _unpacked(data: bytes, size: int, largest: int) -> bytes:
+    """The `size` bytes of a compressed element, after its tag."""
+    if size > largest:  # before it takes memory
+        raise ValueError(f"a variable of {size} bytes, where {largest} are enough")
+    stream = zlib.decompressobj()
+    stream.decompress(data, 8)
+    content = stream.decompress(stream.unconsumed_tail, max(size, 1))
+    if len(content) != size:
+        raise ValueError(f"{len(content)} of {size} bytes of a variable")
+    return content
 
 
 def _elements(data: bytes, order: str) -> Iterator[_Element]:

@@ -6,6 +6,7 @@ import multiprocessing
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import hostile_files
@@ -47,12 +48,12 @@ def costs(kind: str, folder: Path) -> dict[str, tuple[str, float, float]]:
             read(hostile_files.png())  # what a first call loads is not the file's
         for name, data in hostile_files.images().items():
             for read in (read_image, read_label, read_ids, read_colour_label):
-                found[f"{name} ({read.__name__})"] = cost(lambda data=data, read=read: read(data))
+                found[f"{name} ({read.__name__})"] = cost(partial(read, data))
     elif kind == "matlab":
         for shape in ((10, 10), (40_000, 40_000)):
             data = hostile_files.matlab(shape)
             for name in ("LabelMap", "another"):
-                found[f"{name} of {shape}"] = cost(lambda data=data, name=name: read_matrix(data, name))
+                found[f"{name} of {shape}"] = cost(partial(read_matrix, data, name))
     else:
         files = {"checkpoints": hostile_files.checkpoints, "weights": hostile_files.weights}[kind]()
         path = folder / {"checkpoints": "a.pt", "weights": "a.safetensors"}[kind]

@@ -16,12 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from fastseg.config import Config, dump_config
 from fastseg.engine.checkpoint import find_checkpoint
 from fastseg.failpoints import NAMES
 from jobs import Job
 from run_differences import run_differences
-from workers import tiny_config
+from small_jobs import SECONDS, start, wait_for_all, whole_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.kill]
 
@@ -34,7 +33,6 @@ MAINS = {
     "last weights written",
 }
 MOMENTS = 12
-SECONDS = 25  # within which a job has to end once a part of it is gone; torchrun's own limit is 30
 
 
 def points() -> list[tuple[str, str]]:
@@ -50,43 +48,14 @@ def points() -> list[tuple[str, str]]:
     return found + [(f"{generator.uniform(6, 14):.2f} s", whom[index % 3]) for index in range(MOMENTS)]
 
 
-def job_config(run_dir: Path) -> Config:
-    config = tiny_config(run_dir)
-    config.train.checkpoint_every = 3
-    config.data.workers = 1
-    return config
-
-
-def start(folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> Job:
-    """Two processes, whose words go to a file."""
-    file = folder / "config.yaml"
-    if not file.exists():
-        file.write_text(dump_config(job_config(folder / "run")))
-    with open(folder / "output.txt", "a") as output:
-        return Job(file, *arguments, output=output, environment=environment)
-
-
 def kill_later(job: Job, seconds: float, whom: str) -> None:
     time.sleep(seconds)
     os.kill(job.pid if whom == "launcher" else job.process_of(int(whom)), signal.SIGKILL)
 
 
-def wait_for_all(job: Job) -> float:
-    """Until nothing of the job is left; the seconds that took."""
-    began = time.monotonic()
-    job.wait(timeout=120)
-    while job.processes():
-        assert time.monotonic() - began < 120, "orphans"
-        time.sleep(0.1)
-    return time.monotonic() - began
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("whole")
-    with start(folder) as job:
-        assert job.wait(timeout=200) == 0, (folder / "output.txt").read_text()
-    return folder / "run"
+    return whole_run(tmp_path_factory)
 
 
 @pytest.mark.timeout(600)

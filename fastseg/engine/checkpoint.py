@@ -23,7 +23,7 @@ KEEP = 2
 
 
 def save_checkpoint(folder: Path, iteration: int, table: dict[str, Any]) -> Path:
-    """Write the checkpoint of `iteration`, verify it, then delete all but the newest two. Returns its path.
+    """Write the checkpoint of `iteration`, verify it, then delete all but the newest two intact ones. Returns its path.
 
     Raises CheckpointError when it cannot be written; older checkpoints then stand.
     """
@@ -33,7 +33,7 @@ def save_checkpoint(folder: Path, iteration: int, table: dict[str, Any]) -> Path
     data = buffer.getvalue()
     digest = hashlib.sha256(data).hexdigest()
     manifest = {"file": path.name, "iteration": iteration, "bytes": len(data), "sha256": digest}
-    if path.exists():  # saved before its evaluation and again after
+    if path.exists() and _damage(path) is None:  # saved before its evaluation and again after
         manifest["replaces"] = file_sha256(path)
     # the manifest first: a crash in between leaves a manifest of nothing or of the file it replaces, never a
     # checkpoint without one
@@ -44,7 +44,7 @@ def save_checkpoint(folder: Path, iteration: int, table: dict[str, Any]) -> Path
     problem = _damage(path)
     if problem:
         raise CheckpointError(f"{path} was written and does not read back: {problem}; older checkpoints are kept")
-    for old in _all(folder)[:-KEEP]:
+    for old in _beyond_those_kept(folder):
         old.unlink(missing_ok=True)
         old.with_suffix(".json").unlink(missing_ok=True)
     for abandoned in folder.glob(".step_*.tmp"):  # of a process that was killed while writing any of them
@@ -87,6 +87,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 def _all(folder: Path) -> list[Path]:
     return sorted(folder.glob("step_*.pt"))
+
+
+def _beyond_those_kept(folder: Path) -> list[Path]:
+    """Checkpoints older than the newest two that are intact: a damaged one is none to fall back on."""
+    older, intact = _all(folder), 0
+    while older and intact < KEEP:
+        intact += _damage(older.pop()) is None
+    return older
 
 
 def _damage(path: Path) -> str | None:

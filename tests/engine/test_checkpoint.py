@@ -179,6 +179,24 @@ def test_kill_9_while_saving_a_step_again_leaves_that_step(tmp_path: Path, failp
         find_checkpoint(tmp_path)
 
 
+def test_damage_is_not_taken_for_what_is_replaced(tmp_path: Path) -> None:
+    path = save(tmp_path, 1, 2)
+    path.write_bytes(b"junk")
+    assert killed_at("replace:2", lambda: save(tmp_path, 2)) == -signal.SIGKILL
+    assert found(tmp_path) == 1
+
+
+def test_a_damaged_one_is_not_among_the_two_that_are_kept(tmp_path: Path) -> None:
+    save(tmp_path, 1, 2).write_bytes(b"junk")
+    save(tmp_path, 3).write_bytes(b"junk")
+    assert found(tmp_path) == 1
+    save(tmp_path, 4)
+    (tmp_path / "step_00000004.json").unlink()
+    assert found(tmp_path) == 1
+    save(tmp_path, 5, 6)
+    assert sorted(path.name for path in tmp_path.glob("*.pt")) == ["step_00000005.pt", "step_00000006.pt"]
+
+
 def test_a_full_disk_is_named_and_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path, 1, 2)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}

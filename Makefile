@@ -1,4 +1,4 @@
-# make quickstart | test | test-slow | test-kill | test-fuzz | test-soak | lint | clean
+# make quickstart | test | test-slow | test-kill | test-fuzz | test-guards | test-soak | lint | clean
 #   VENV      virtual environment to use or to make (default .venv); one that has everything is left as it is
 #   PYTHON    interpreter that makes it (default python3)
 #   WORKERS   processes among which the tests are shared (default 2)
@@ -16,7 +16,7 @@ checks := pytest pytest_timeout xdist hypothesis ruff mypy cityscapesscripts onn
 # has(modules): whether the environment finds them all, without importing any
 has = $(python) -c 'import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, sys.argv[1:])))' $(1) 2>/dev/null
 
-.PHONY: quickstart test test-slow test-kill test-fuzz test-soak lint clean
+.PHONY: quickstart test test-slow test-kill test-fuzz test-guards test-soak lint clean
 .DELETE_ON_ERROR:
 
 $(VENV)/bin/python:
@@ -45,9 +45,9 @@ test: $(VENV)/.fastseg-test $(VENV)/.fastseg-native
 	$(python) -m pytest -n $(WORKERS) --dist loadgroup -m "not slow"
 
 test-slow: $(VENV)/.fastseg-test $(VENV)/.fastseg-native
-	$(python) -m pytest -m "slow and not kill and not fuzz and not soak"
+	$(python) -m pytest -m "slow and not kill and not fuzz and not guards and not soak"
 
-test-kill test-fuzz test-soak: test-%: $(VENV)/.fastseg-test $(VENV)/.fastseg-native
+test-kill test-fuzz test-guards test-soak: test-%: $(VENV)/.fastseg-test $(VENV)/.fastseg-native
 	$(python) -m pytest -s -m $* tests/campaigns
 
 lint: $(VENV)/.fastseg-test

@@ -9,9 +9,9 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import hostile_files
 import pytest
 
+import hostile_files
 from fastseg.data.matlab import read_matrix
 from fastseg.data.readers import read_colour_label, read_ids, read_image, read_label
 from fastseg.errors import FastsegError

@@ -71,3 +71,16 @@ def test_only_errors_of_other_processes_are_taken_for_such() -> None:
     gloo = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4242"
     assert is_of_a_peer(RuntimeError(gloo))
     assert not is_of_a_peer(RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"))
+
+
+@pytest.mark.slow
+def test_two_jobs_on_one_machine_do_not_meet(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("one", "other")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "tiny.yaml").write_text(dump_config(short_config(folder / "run", steps=3)))
+    with Job(folders[0] / "tiny.yaml") as one, Job(folders[1] / "tiny.yaml") as other:
+        outputs = [job.communicate(timeout=200)[0] for job in (one, other)]
+        assert [one.returncode, other.returncode] == [0, 0], outputs
+    assert (folders[0] / "run/train.csv").read_bytes() == (folders[1] / "run/train.csv").read_bytes()
+    assert [(folder / "run/last.safetensors").exists() for folder in folders] == [True, True]

@@ -34,9 +34,9 @@ def differences(a: Any, b: Any, where: str = "") -> list[str]:
     return [] if a == b else [where]
 
 
-def run_differences(whole: Path, resumed: Path) -> list[str]:
+def run_differences(whole: Path, resumed: Path, final: str = FINAL) -> list[str]:
     """Differences of two finished runs: weights, average, optimiser, random state, progress, losses, scores, files."""
-    tables = [load_checkpoint(run / FINAL) for run in (whole, resumed)]
+    tables = [load_checkpoint(run / final) for run in (whole, resumed)]
     for table in tables:
         del table["config"]  # the folders differ, and how often checkpoints are made
     found = differences(tables[0], tables[1])

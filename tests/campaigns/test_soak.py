@@ -1,13 +1,16 @@
 """`make test-soak`: long runs whose memory, open files and shared memory stay what they were.
 
 `SOAK_STEPS` (20,000) of the smallest training, with checkpoints and evaluations; `SOAK_IMAGES` (20,000) predictions of
-a folder in which every hundredth file is damaged.
+a folder in which every hundredth file is damaged; `SOAK_STORM` (2,000) steps of a job that is told to stop every few
+seconds.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import statistics
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,10 +18,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fastseg.config import dump_config
 from fastseg.engine import train as engine
 from fastseg.engine.train import train
 from fastseg.folders import predict_files
 from fastseg.predict import Predictor
+from jobs import Job
+from run_differences import run_differences
 from toys import COLORS, NearestColor
 from workers import tiny_config
 
@@ -30,6 +36,7 @@ pytestmark = [
 ]
 STEPS = int(os.environ.get("SOAK_STEPS", "20000"))
 IMAGES = int(os.environ.get("SOAK_IMAGES", "20000"))
+STORM = int(os.environ.get("SOAK_STORM", "2000"))
 MB_PER_1000 = 1.0  # steps
 
 
@@ -97,3 +104,31 @@ def test_a_folder_of_many_images_takes_no_more_memory_than_one_of_few(tmp_path: 
     assert sorted(file for file, _ in summary.failed) == damaged
     assert len(summary.done) == IMAGES - len(damaged)
     assert max(seen) - seen[len(seen) // 10] < 50
+
+
+def test_a_storm_of_stops_changes_nothing(tmp_path: Path) -> None:
+    final = f"checkpoints/step_{STORM:08d}.pt"
+    config = tiny_config(tmp_path / "whole")
+    config.schedule.iterations = STORM
+    config.train.eval_every, config.train.log_every, config.train.checkpoint_every = 250.0, 10, STORM
+    config.data.workers = 1
+    for name in ("whole", "stormy"):
+        config.run_dir = str(tmp_path / name)
+        (tmp_path / f"{name}.yaml").write_text(dump_config(config))
+    with open(tmp_path / "output.txt", "w") as output:
+        with Job(tmp_path / "whole.yaml", output=output) as job:
+            assert job.wait(timeout=1800) == 0
+        generator, stops, done = random.Random(0), 0, False
+        while not done:
+            with Job(tmp_path / "stormy.yaml", "--resume", "auto", output=output) as job:
+                try:
+                    done = job.wait(timeout=generator.uniform(5, 15)) == 0
+                except subprocess.TimeoutExpired:
+                    job.terminate()
+                    job.wait(timeout=25)
+                    stops += 1
+                    assert job.processes() == {}
+    said = (tmp_path / "output.txt").read_text()
+    print(f"\n{STORM} steps through {stops} stops, of which {said.count('stopped by SIGTERM')} in training")
+    assert said.count("stopped by SIGTERM") > 3
+    assert run_differences(tmp_path / "whole", tmp_path / "stormy", final) == []

@@ -127,10 +127,11 @@ class Checkpoints(RuleBasedStateMachine):
         assert load_checkpoint(found)["version"] in self.tables[step]
 
 
+class ManyCheckpoints(Checkpoints):
+    """The same, for longer."""
+
+
 TestCheckpoints = Checkpoints.TestCase
 TestCheckpoints.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
-
-
-@pytest.mark.slow
-class TestManyCheckpoints(Checkpoints.TestCase):  # type: ignore[name-defined,misc]
-    settings = settings(max_examples=500, stateful_step_count=50, deadline=None)
+TestManyCheckpoints = pytest.mark.slow(ManyCheckpoints.TestCase)
+TestManyCheckpoints.settings = settings(max_examples=500, stateful_step_count=50, deadline=None)

@@ -48,7 +48,7 @@ test-slow: $(VENV)/.fastseg-test $(VENV)/.fastseg-native
 	$(python) -m pytest -m "slow and not kill and not fuzz and not guards and not soak"
 
 test-kill test-fuzz test-guards test-soak: test-%: $(VENV)/.fastseg-test $(VENV)/.fastseg-native
-	$(python) -m pytest -s -m $* tests/campaigns
+	$(python) -m pytest -s -m $*
 
 lint: $(VENV)/.fastseg-test
 	$(python) -m ruff check

@@ -46,6 +46,10 @@ class MissingFileError(DataError, FileNotFoundError):
         return str(self.args[0]) if self.args else ""
 
 
+class LoadingError(FastsegError):
+    """Processes that load data and have no room, were killed, or stand still."""
+
+
 class CheckpointError(FastsegError):
     """A checkpoint or weights file that is damaged, unsafe or made for something else."""
 

@@ -17,6 +17,13 @@ import fastseg
 ROOT = Path(fastseg.__file__).parents[1]
 
 
+def is_running(pid: int | str) -> bool:
+    """Whether there is such a process, and it is none that has ended and waits to be asked for its exit code."""
+    with contextlib.suppress(OSError):
+        return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
 class Job(subprocess.Popen[str]):
     """Two processes of `fastseg train` under torchrun. `name` is in the environment of each that belongs to it."""
 
@@ -64,8 +71,7 @@ class Job(subprocess.Popen[str]):
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 environment = set((folder / "environ").read_bytes().decode(errors="replace").split("\0"))
-                state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
-                if f"FASTSEG_TEST_JOB={self.name}" in environment and state != "Z":
+                if f"FASTSEG_TEST_JOB={self.name}" in environment and is_running(folder.name):
                     found[int(folder.name)] = environment
         return found
 

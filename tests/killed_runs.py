@@ -12,15 +12,14 @@ from typing import Any
 from fastseg.folders import predict_files
 from fastseg.journal import JOURNAL, Journal
 from fastseg.predict import Predictor
-from toys import NearestColor
+from toys import NearestColor, tree
 
 KINDS = ("ids", "overlay")
 
 
-def tree(folder: Path) -> dict[str, bytes]:
+def results(folder: Path) -> dict[str, bytes]:
     """Every file but the journal, by its name."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != JOURNAL)
-    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+    return {name: data for name, data in tree(folder).items() if data is not None and name != JOURNAL}
 
 
 def _die() -> None:

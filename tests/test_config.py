@@ -152,6 +152,7 @@ def test_a_mistake_in_a_file_names_file_key_and_remedy(tmp_path: Path, text: str
         ("train.clip_grad_norm", "-1"),
         ("train.eval_every", "0"),
         ("train.checkpoint_every", "0"),
+        ("train.timeout", "0"),
         ("train.log_every", "0"),
         ("train.seed", "-1"),
         ("train.seed", "99999999999999999999"),

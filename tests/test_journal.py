@@ -17,7 +17,7 @@ from fastseg.folders import predict_files
 from fastseg.journal import JOURNAL, Journal
 from fastseg.output import Prediction
 from fastseg.predict import Predictor
-from killed_runs import KINDS, killed_run, tree
+from killed_runs import KINDS, killed_run, results
 from toys import COLORS, NearestColor
 
 
@@ -57,7 +57,7 @@ def test_an_interrupted_run_goes_on_and_ends_equal(exact: Predictor, photos: Pat
     assert summary.failed == []
     assert len(summary.done) == 6
     assert len(summary.skipped) >= count
-    assert tree(out) == tree(tmp_path / "whole")
+    assert results(out) == results(tmp_path / "whole")
     assert sum(path.stat().st_mtime_ns == time for path, time in times.items()) >= 2 * count  # not made again
     assert f"6 ok ({len(summary.skipped)} of them before), 0 failed" in summary.text()
     again = predict_files(exact, [photos], out, kinds=KINDS, resume=True)
@@ -68,7 +68,7 @@ def test_an_interrupted_run_goes_on_and_ends_equal(exact: Predictor, photos: Pat
 def test_what_is_not_as_it_was_left_is_made_again(exact: Predictor, photos: Path, tmp_path: Path, damage: str) -> None:
     out = tmp_path / "out"
     predict_files(exact, [photos], out, kinds=KINDS)
-    expected = tree(out)
+    expected = results(out)
     target = out / "day 0/2_ids.png"
     if damage == "a result is cut":
         target.write_bytes(target.read_bytes()[:-9])
@@ -80,7 +80,7 @@ def test_what_is_not_as_it_was_left_is_made_again(exact: Predictor, photos: Path
         os.utime(image, ns=(1, 1))
     summary = predict_files(exact, [photos], out, kinds=KINDS, resume=True)
     assert (len(summary.skipped), summary.failed) == (5, [])
-    assert (tree(out) == expected) == (damage != "an image has changed")
+    assert (results(out) == expected) == (damage != "an image has changed")
 
 
 def test_files_of_others_are_not_replaced(exact: Predictor, photos: Path, tmp_path: Path) -> None:
@@ -96,13 +96,13 @@ def test_files_of_others_are_not_replaced(exact: Predictor, photos: Path, tmp_pa
 def test_a_line_that_was_cut_off_does_not_count(exact: Predictor, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     predict_files(exact, [photos], out, kinds=KINDS)
-    expected = tree(out)
+    expected = results(out)
     journal = out / JOURNAL
     content = journal.read_bytes()
     for size in range(0, len(content), 97):
         journal.write_bytes(content[:size])
         summary = predict_files(exact, [photos], out, kinds=KINDS, resume=True, overwrite=True)
-        assert (summary.failed, tree(out)) == ([], expected)
+        assert (summary.failed, results(out)) == ([], expected)
 
 
 def test_results_that_were_made_otherwise_are_not_mixed(exact: Predictor, photos: Path, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_run_that_is_killed_goes_on_and_ends_equal(
     killed_run(photos, tmp_path / "out", function, call, context=multiprocessing.get_context("spawn"))
     summary = predict_files(exact, [photos], tmp_path / "out", kinds=KINDS, resume=True)
     assert summary.failed == []
-    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+    assert results(tmp_path / "out") == results(tmp_path / "whole")
 
 
 def test_two_runs_do_not_write_to_one_folder(exact: Predictor, photos: Path, tmp_path: Path) -> None:

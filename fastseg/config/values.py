@@ -30,6 +30,7 @@ def check_values(config: Config, where: str) -> None:
         (not 0 <= config.train.ema_decay < 1, "train.ema_decay", config.train.ema_decay, "0 (off) up to below 1"),
         (config.train.clip_grad_norm < 0, "train.clip_grad_norm", config.train.clip_grad_norm, "0 (off) or more"),
         (config.train.checkpoint_every < 1, "train.checkpoint_every", config.train.checkpoint_every, "at least 1"),
+        (config.train.timeout < 1, "train.timeout", config.train.timeout, "at least 1 second"),
         (config.train.log_every < 1, "train.log_every", config.train.log_every, "at least 1"),
         (config.train.eval_every <= 0, "train.eval_every", config.train.eval_every, "a positive number of epochs"),
         (config.data.workers < 0, "data.workers", config.data.workers, "0 or more"),

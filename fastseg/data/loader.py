@@ -6,8 +6,8 @@ other, so that all processes take equally many, no batch is short, and a resumed
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator, Sequence
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -20,6 +20,7 @@ from fastseg.data.augment import augment
 from fastseg.data.class_uniform import ClassUniform
 from fastseg.data.coding import counted
 from fastseg.data.dataset import SegDataset
+from fastseg.data.loading import batches_ahead, leave_signals_to_the_training, named_failures, patiently
 from fastseg.errors import FastsegError, LabelError, printable
 from fastseg.types import IGNORE_INDEX
 
@@ -163,11 +164,17 @@ def training_loader(
     sampler: StreamSampler,
     workers: int,
     pin_memory: bool,
+    give_up: Callable[[], Exception | None] = lambda: None,
+    timeout_seconds: float = 600,
 ) -> Iterator[Batch]:
     """Batches of the sampler's micro-batches, in order. Nothing is drawn from torch's global random state.
 
-    Raises what the data set raises (DataError for a bad sample), as it is, also where another process loads.
+    Raises what the data set raises (DataError for a bad sample), as it is, also where another process loads;
+    LoadingError for a loading process that was killed, or when none gives a batch for `timeout_seconds`, or has the
+    room for one; and what `give_up` returns while it waits for one.
     """
+    height, width = config.crop
+    ahead = batches_ahead(workers, sampler.batch_size * height * width * 4) if workers else None
     loader = DataLoader(
         AugmentedDataset(dataset, config, input_scale=input_scale, seed=seed),
         batch_sampler=sampler,
@@ -176,19 +183,16 @@ def training_loader(
         pin_memory=pin_memory,
         generator=torch.Generator().manual_seed(seed),
         persistent_workers=False,
-        prefetch_factor=4 if workers else None,
-        worker_init_fn=_leave_signals_to_the_training,
+        prefetch_factor=ahead,
+        worker_init_fn=leave_signals_to_the_training,
     )
-    for batch in loader:
-        if isinstance(batch, FastsegError):
-            raise batch
-        yield batch
-
-
-def _leave_signals_to_the_training(_: int) -> None:
-    """A launcher signals whole process groups: a loading process that died of it would take the last save along.
-
-    It still ends when the training is done with it, or has died.
-    """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+    others = set(multiprocessing.active_children())
+    batches: Iterator[Batch | FastsegError] = iter(loader)
+    loading = set(multiprocessing.active_children()) - others
+    if workers:
+        batches = patiently(batches, loading, give_up=give_up, timeout_seconds=timeout_seconds)
+    with named_failures():
+        for batch in batches:
+            if isinstance(batch, FastsegError):
+                raise batch
+            yield batch

@@ -6,6 +6,7 @@ without a matching manifest does not count, so a crash at any moment leaves the 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -45,8 +46,9 @@ def save_checkpoint(folder: Path, iteration: int, table: dict[str, Any]) -> Path
     if problem:
         raise CheckpointError(f"{path} was written and does not read back: {problem}; older checkpoints are kept")
     for old in _beyond_those_kept(folder):
-        old.unlink(missing_ok=True)
-        old.with_suffix(".json").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what cannot go costs room, not the run
+            old.unlink(missing_ok=True)
+            old.with_suffix(".json").unlink(missing_ok=True)
     for abandoned in folder.glob(".step_*.tmp"):  # of a process that was killed while writing any of them
         abandoned.unlink(missing_ok=True)
     failpoint("checkpoints pruned")
@@ -78,10 +80,15 @@ def find_checkpoint(folder: Path, *, say: Any = None) -> Path | None:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """The table that was saved. Raises MissingFileError and CheckpointError."""
     if not path.is_file():
-        raise MissingFileError(f"checkpoint {path} does not exist")
+        raise MissingFileError(f"checkpoint {path} does not exist; allowed: auto, no, or the path of a step_*.pt")
+    if not path.with_suffix(".json").exists():
+        raise CheckpointError(
+            f"{path} has no manifest {path.stem}.json beside it, by which a checkpoint is known to be whole: copy "
+            f"both; to begin a new run from the weights of another, use init_from={path}"
+        )
     problem = _damage(path)
     if problem:
-        raise CheckpointError(f"{path}: {problem}")
+        raise CheckpointError(f"{path}: {problem}; go on from an older one with --resume auto")
     return read_checkpoint_file(path)
 
 
@@ -104,7 +111,10 @@ def _damage(path: Path) -> str | None:
         expected, size = (manifest["sha256"], manifest.get("replaces")), manifest["bytes"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"its manifest {path.with_suffix('.json').name} cannot be read ({type(error).__name__})"
-    if file_sha256(path) in expected:
-        return None
-    found = path.stat().st_size
+    try:
+        if file_sha256(path) in expected:
+            return None
+        found = path.stat().st_size
+    except OSError as error:  # a folder of that name, a sector that is gone
+        return f"it cannot be read ({error.strerror})"
     return "its SHA-256 differs from its manifest's" if found == size else f"{found} bytes instead of {size}"

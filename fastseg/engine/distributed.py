@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import datetime
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from fastseg.engine.heartbeat import Heartbeat, is_of_a_peer
 from fastseg.errors import DistributedError
+from fastseg.parent import die_with_parent
 
 T = TypeVar("T")
 
@@ -81,24 +80,32 @@ def processes(device: str = "auto", *, timeout_seconds: int = 600) -> Iterator[P
     when the device does not exist, and when another process died or did not answer within `timeout_seconds`, with its
     rank.
     """
-    world_size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    chosen = _device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    world_size, rank, local_rank = (_number(name) for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"))
+    chosen = _device(device, local_rank)
     if dist.is_initialized():
         yield Processes(dist.get_rank(), dist.get_world_size(), chosen)
         return
+    if "TORCHELASTIC_RUN_ID" in os.environ or world_size > 1:
+        _stop_with_launcher()
     if world_size == 1:
         yield Processes(0, 1, chosen)
         return
-    _stop_with_parent()
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     timeout = datetime.timedelta(seconds=timeout_seconds)
-    store, rank, world_size = next(rendezvous("env://", timeout=timeout))
-    # torchrun's store outlives processes that it starts again, and with it the addresses of those that died
-    store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     backend = "nccl" if chosen.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
-    heartbeat = Heartbeat(rank, world_size)
+    try:
+        store, rank, world_size = next(rendezvous("env://", timeout=timeout))
+        # torchrun's store outlives processes that it starts again, and with it the addresses of those that died
+        store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
+        heartbeat = Heartbeat(rank, world_size)
+    except (RuntimeError, ValueError) as error:
+        where = f"{os.environ.get('MASTER_ADDR', 'MASTER_ADDR?')}:{os.environ.get('MASTER_PORT', 'MASTER_PORT?')}"
+        raise DistributedError(
+            f"rank {rank} of {world_size} did not meet the others at {where} within {timeout_seconds} s "
+            f"(train.timeout): {str(error).splitlines()[0]}; start all of them, as torchrun and tools/dist_train.sh do"
+        ) from error
     try:
         yield Processes(rank, world_size, chosen, heartbeat)
     except RuntimeError as error:
@@ -113,6 +120,14 @@ def processes(device: str = "auto", *, timeout_seconds: int = 600) -> Iterator[P
             dist.destroy_process_group()
 
 
+def _number(name: str) -> int:
+    """What torchrun says in its environment."""
+    text = os.environ.get(name) or {"WORLD_SIZE": "1"}.get(name, "0")
+    if not text.isdecimal():
+        raise DistributedError(f"the environment's {name} is {text!r} and no number; torchrun sets it: unset it")
+    return int(text)
+
+
 def _device(name: str, local_rank: int) -> torch.device:
     if name == "auto":
         return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
@@ -125,14 +140,10 @@ def _device(name: str, local_rank: int) -> torch.device:
     return torch.device("cuda", local_rank) if device.type == "cuda" and device.index is None else device
 
 
-def _stop_with_parent() -> None:
-    """Have the kernel terminate this worker when its launcher dies: torchrun's workers would train on as orphans."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        parent = os.getppid()
-        ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGTERM)
-        if os.getppid() != parent:
-            raise DistributedError("the launcher died while this worker was starting")
+def _stop_with_launcher() -> None:
+    """torchrun's workers would train on as orphans."""
+    if not die_with_parent(signal.SIGTERM):
+        raise DistributedError("the launcher died while this worker was starting")
 
 
 class StopFlag:
@@ -164,6 +175,11 @@ class StopFlag:
 
     def __bool__(self) -> bool:
         return self.signal is not None
+
+    @property
+    def seconds(self) -> float:
+        """How long ago the signal came; 0 before one has."""
+        return time.monotonic() - self._since if self.signal else 0.0
 
     @property
     def name(self) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from fastseg.atomic import write_atomically
 
 class Record:
     """Progress of one run, written by the main process only (`enabled`).
+
+    What cannot be written, because a disk is full, costs the report, not the run: it is said once, and left out.
 
     On a terminal a tqdm bar, in a log file plain lines with the time left. `train.csv` and `eval.csv` in the run
     folder get one row per report; rows after `iteration`, and scores after the iteration `evaluated`, are dropped
@@ -26,6 +30,7 @@ class Record:
         self._start, self._first, self._total = time.monotonic(), iteration, total
         self._bar: Any = None
         self._board: Any = None
+        self._missing: set[str] = set()
         if not enabled:
             return
         _drop_rows_after(folder / "train.csv", iteration)
@@ -47,7 +52,8 @@ class Record:
             if self._bar is not None:
                 self._bar.write(text)
             else:
-                print(text, flush=True)
+                with _no_disk_ends_the_run():
+                    print(text, flush=True)
 
     def advance(self) -> None:
         """One step done."""
@@ -65,7 +71,7 @@ class Record:
             return
         elapsed = time.monotonic() - self._start
         left = elapsed / max(iteration - self._first, 1) * (self._total - iteration)
-        print(f"[{iteration}/{self._total}] {text} | {_clock(elapsed)} passed, {_clock(left)} left", flush=True)
+        self.say(f"[{iteration}/{self._total}] {text} | {_clock(elapsed)} passed, {_clock(left)} left")
 
     def evaluation(self, iteration: int, values: dict[str, float]) -> None:
         """Scores of an evaluation."""
@@ -77,19 +83,40 @@ class Record:
         if self._bar is not None:
             self._bar.close()
         if self._board is not None:
-            self._board.close()
+            with _no_disk_ends_the_run():
+                self._board.close()
 
     def _write(self, name: str, iteration: int, values: dict[str, float]) -> None:
         path = self.folder / name
-        is_new = not path.exists()
-        with open(path, "a", newline="") as file:
-            writer = csv.writer(file)
-            if is_new:
-                writer.writerow(["iteration", *values])
-            writer.writerow([iteration, *(repr(float(value)) for value in values.values())])  # exact: runs are compared
+        row = [iteration, *(repr(float(value)) for value in values.values())]  # exact: runs are compared
+        try:
+            is_new = not path.exists()
+            with open(path, "a", newline="") as file:
+                csv.writer(file).writerows([["iteration", *values]] * is_new + [row])
+        except OSError as error:
+            self._lost(str(path), error)
         if self._board is not None:
-            for key, value in values.items():
-                self._board.add_scalar(f"{path.stem}/{key}", value, iteration)
+            try:
+                for key, value in values.items():
+                    self._board.add_scalar(f"{path.stem}/{key}", value, iteration)
+            except OSError as error:
+                self._lost("TensorBoard's curves", error)
+                self._board = None
+
+    def _lost(self, what: str, error: OSError) -> None:
+        if what not in self._missing:
+            self._missing.add(what)
+            self.say(f"{what} cannot be written: {error.strerror}; the run goes on without")
+
+
+@contextlib.contextmanager
+def _no_disk_ends_the_run() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:  # the reader went away, and may want the run to
+        raise
+    except OSError:
+        pass
 
 
 def _drop_rows_after(path: Path, iteration: int) -> None:

@@ -106,6 +106,13 @@ def prepare_run_dir(run_dir: Path, config: Config) -> None:
     A folder that takes no files is better known at once.
     """
     remove_abandoned(run_dir / name for name in FILES)
+    try:
+        (run_dir / "checkpoints").mkdir(exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(
+            f"{run_dir / 'checkpoints'} is no folder and none can be made there ({error.strerror}); move it, or choose "
+            "another run_dir=..."
+        ) from None
     if "TORCHELASTIC_RUN_ID" in os.environ:
         write_atomically(run_dir / JOB, _job().encode(), error=CheckpointError)
     write_atomically(run_dir / "config.yaml", dump_config(config).encode(), error=CheckpointError)
@@ -129,7 +136,14 @@ def resolve_resume(resume: str, folder: Path) -> Path | None:
         return None
     if resume == "auto":
         return find_checkpoint(folder, say=print)
-    return Path(resume)
+    path = Path(resume)
+    if resume and path.is_dir():  # a run's folder, or that of its checkpoints
+        inside = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+        found = find_checkpoint(inside, say=print)
+        if found is None:
+            raise CheckpointError(f"--resume {resume}: the folder holds no checkpoints (step_*.pt)")
+        return found
+    return path
 
 
 def refuse_changes(

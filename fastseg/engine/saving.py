@@ -21,8 +21,8 @@ SLOTS = {"sgd": 1, "adamw": 2}  # tensors that an optimiser keeps for each param
 class Saver:
     """Saves on the main process, for all: each goes on after a failure, or none does.
 
-    A checkpoint that cannot be written costs a line; the third in a row, or the last of a run, is a CheckpointError on
-    every process.
+    A checkpoint or weights file that cannot be written costs a line; the third in a row, or the last of a run, is a
+    CheckpointError on every process.
     """
 
     def __init__(self, folder: Path, procs: Processes, say: Callable[[str], None]) -> None:
@@ -30,34 +30,42 @@ class Saver:
         self.failures = 0
 
     def save(self, iteration: int, table: dict[str, Any], *, last: bool = False) -> None:
+        """A checkpoint of the table."""
+        self.attempt(f"[{iteration}] no checkpoint", lambda: save_checkpoint(self.folder, iteration, table), last=last)
+
+    def attempt(self, loss: str, write: Callable[[], object], *, last: bool = False) -> bool:
+        """Whether the main process could `write`; if not, it says what was lost."""
         problem = None
         if self.procs.is_main:
             try:
-                save_checkpoint(self.folder, iteration, table)
+                write()
             except CheckpointError as error:
                 problem = str(error)
         problem = self.procs.from_main(problem)
         if problem is None:
             self.failures = 0
-            return
+            return True
         self.failures += 1
         left = FAILURES_ALLOWED - self.failures
         if last or left == 0:
             raise CheckpointError(problem)
-        self.say(f"[{iteration}] no checkpoint; {left} more of these in a row and the run ends: {problem}")
+        self.say(f"{loss}; {left} more of these in a row and the run ends: {problem}")
+        return False
 
 
 def check_room(run_dir: Path, model: torch.nn.Module, optimizer: str, *, average: bool) -> None:
     """Raises CheckpointError where the disk has less room than checkpoints of this network will take."""
     copies = 1 + int(average) + SLOTS.get(optimizer, 2)
-    needed = (KEEP + 1) * copies * sum(_bytes(tensor) for tensor in model.state_dict().values())
-    # a run that goes on has some already, and deletes them in time
-    free = shutil.disk_usage(run_dir).free + sum(path.stat().st_size for path in run_dir.glob("checkpoints/step_*.pt"))
+    # and the best weights, the last ones, and one of them being written
+    needed = ((KEEP + 1) * copies + 3) * sum(_bytes(tensor) for tensor in model.state_dict().values())
+    # a run that goes on has some already, and replaces them
+    own = [*run_dir.glob("checkpoints/step_*.pt"), *run_dir.glob("*.safetensors")]
+    free = shutil.disk_usage(run_dir).free + sum(path.stat().st_size for path in own)
     if free < needed:
         raise CheckpointError(
             f"the disk of {run_dir} has {free / 1e6:.0f} MB free or in older checkpoints, and {KEEP} checkpoints of "
-            f"this run with a third being written take about {needed / 1e6:.0f} MB; free some, or choose "
-            "another run_dir=..."
+            f"this run with a third being written, and its weights, take about {needed / 1e6:.0f} MB; free some, or "
+            "choose another run_dir=..."
         )
 
 

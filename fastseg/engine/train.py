@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from fastseg.config import Config
 from fastseg.data.cache import disk_cached
 from fastseg.data.dataset import CachedDataset
-from fastseg.data.loader import StreamSampler, training_loader
+from fastseg.data.loading import StoppedWaitingError, named_failures
 from fastseg.engine import build, init_from, training_data
 from fastseg.engine.checkpoint import load_checkpoint
 from fastseg.engine.data_check import check_samples
@@ -23,6 +24,7 @@ from fastseg.engine.distributed import Processes, StopFlag, processes
 from fastseg.engine.dry_run import STEPS
 from fastseg.engine.dry_run import dry_run as run_dry
 from fastseg.engine.evaluate import EvaluationStoppedError, evaluate
+from fastseg.engine.feed import feed
 from fastseg.engine.optimizer import (
     WeightAverage,
     all_finite,
@@ -47,7 +49,6 @@ from fastseg.errors import FastsegError
 from fastseg.failpoints import failpoint
 from fastseg.layers.norm import convert_norm, resolve_norm_kind
 from fastseg.metrics import Scores
-from fastseg.ops import normalize_images
 from fastseg.predict import Predictor
 from fastseg.weights.files import FORMAT_VERSION, info_to_dict, load_state, save_weights
 
@@ -193,6 +194,11 @@ def train(
             procs.beat(state.iteration)
             return bool(stop)
 
+        def write_weights(name: str, tensors: dict[str, Tensor], scores: Scores) -> None:
+            measured = f"{100 * scores.miou:.2f} mIoU on {val_data.info.name} {config.data.val_split}"
+            save_weights(run_dir / f"{name}.safetensors", tensors, replace(info, metric_measured=measured))
+            failpoint(f"{name} weights written")
+
         def score() -> Scores | None:
             """Scores of the weights as they are; None when any process was told to stop before the last image."""
             weights = average.state if average else model.state_dict()
@@ -207,28 +213,20 @@ def train(
             record.evaluation(state.iteration, _score_columns(scores))
             failpoint("scores written")
             record.say(f"[{state.iteration}/{total}] {config.data.val_split} mIoU {100 * scores.miou:.2f}")
-            if scores.miou > state.best:
+            if scores.miou > state.best and saver.attempt(
+                f"[{state.iteration}] no best weights", lambda: write_weights("best", weights, scores)
+            ):
                 state.best = scores.miou
-                if procs.is_main:
-                    measured = f"{100 * scores.miou:.2f} mIoU on {val_data.info.name} {config.data.val_split}"
-                    save_weights(run_dir / "best.safetensors", weights, replace(info, metric_measured=measured))
-                    failpoint("best weights written")
             return scores
 
         # the loop
-        sampler = StreamSampler(
-            len(train_data), batch_size=batch_size, rank=procs.rank, world_size=procs.world_size,
-            seed=config.train.seed, start=state.iteration * config.train.accumulate,
-            stop=total * config.train.accumulate,
-            class_uniform=training_data.class_uniform(config, train_data, procs, record.say),
+        steps = feed(
+            config, train_data, procs, stop, first=state.iteration, total=total, batch_size=batch_size,
+            class_uniform=training_data.class_uniform(config, train_data, procs, record.say), layout=layout,
         )  # fmt: skip
-        loader = training_loader(
-            train_data, config.augment, input_scale=config.input.scale, seed=config.train.seed, sampler=sampler,
-            workers=config.data.workers, pin_memory=procs.device.type == "cuda",
-        )  # fmt: skip
+        held.enter_context(named_failures())  # torch interrupts whatever runs when a loading process is killed
         # also when a step fails: loading processes are deaf to the signal by which Python would end them, and wait
-        held.callback(loader.close)  # type: ignore[attr-defined]
-        neutral = replace(config.preprocessing, input_scale=1.0)  # augmentation has applied the scale already
+        held.callback(steps.close)  # type: ignore[attr-defined]
         weights = [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
         bad_steps, told_to_stop = 0, False
         while state.iteration < total:
@@ -238,13 +236,16 @@ def train(
                 break
             lr = config.optim.lr * learning_rate_factor(config.schedule, state.iteration, total)
             set_learning_rate(optimizer, lr)
-            batches, names = [], []
-            for _ in range(config.train.accumulate):
-                batch = next(loader)
-                images = normalize_images(batch.images.to(procs.device, non_blocking=True), neutral)
-                labels = batch.labels.to(procs.device, non_blocking=True).long()
-                batches.append((images.contiguous(memory_format=layout), labels))
-                names += batch.names
+            try:
+                batches, names = next(steps)
+            except StoppedWaitingError:
+                told_to_stop = True
+                break
+            except FastsegError:
+                if procs.world_size == 1 and state.iteration:  # several would have to agree, and one has no batch
+                    saver.save(state.iteration, table_now())
+                    record.say(f"[{state.iteration}/{total}] saved; once it is mended, go on with --resume auto")
+                raise
             failpoint("batch loaded")
             procs.beat(state.iteration)  # what is missing now, another process waits for
             optimizer.zero_grad(set_to_none=True)
@@ -305,13 +306,10 @@ def train(
             stopped = next(str(name) for name in procs.gather(stop.name) if name)
             record.say(f"stopped by {stopped} at iteration {state.iteration}; go on with --resume auto")
         else:
-            weights_file = run_dir / "last.safetensors"
-            if procs.is_main:
-                measured = f"{100 * scores.miou:.2f} mIoU on {val_data.info.name} {config.data.val_split}"
-                final = average.state if average else model.state_dict()
-                save_weights(weights_file, final, replace(info, metric_measured=measured))
-                failpoint("last weights written")
-                record.say(f"{scores.table()}\nweights: {weights_file}")
+            weights_file, known = run_dir / "last.safetensors", scores
+            final = average.state if average else model.state_dict()
+            saver.attempt("no last weights", lambda: write_weights("last", final, known), last=True)
+            record.say(f"{scores.table()}\nweights: {weights_file}")
         record.close()
         procs.barrier()
         return TrainResult(run_dir, state.iteration, scores, weights_file, stopped)

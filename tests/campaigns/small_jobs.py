@@ -6,8 +6,6 @@ import functools
 import time
 from pathlib import Path
 
-import pytest
-
 from fastseg.config import Config, dump_config
 from jobs import Job
 from workers import tiny_config
@@ -42,9 +40,10 @@ def wait_for_all(job: Job) -> float:
 
 
 @functools.cache
-def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run that nobody interrupted."""
-    folder = tmp_path_factory.mktemp("whole")
+def whole_run(base: Path) -> Path:
+    """The run that nobody interrupted, made once in a session's folder of temporary files."""
+    folder = base / "uninterrupted"
+    folder.mkdir()
     with start(folder) as job:
         assert job.wait(timeout=200) == 0, (folder / "output.txt").read_text()
     return folder / "run"

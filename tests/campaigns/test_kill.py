@@ -55,7 +55,7 @@ def kill_later(job: Job, seconds: float, whom: str) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return whole_run(tmp_path_factory)
+    return whole_run(tmp_path_factory.getbasetemp())
 
 
 @pytest.mark.timeout(600)

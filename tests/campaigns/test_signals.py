@@ -44,7 +44,7 @@ def tell(job: Job, number: signal.Signals, whom: str) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return whole_run(tmp_path_factory)
+    return whole_run(tmp_path_factory.getbasetemp())
 
 
 def test_a_job_that_is_told_to_stop_at_any_moment_goes_on_as_if_nothing_was(tmp_path: Path, whole: Path) -> None:

@@ -12,28 +12,9 @@ from hypothesis import strategies as st
 
 from fastseg.config import AugmentConfig
 from fastseg.data.class_uniform import ClassUniform
-from fastseg.data.dataset import SegDataset
 from fastseg.data.loader import AugmentedDataset, Batch, FocusedKey, Key, StreamSampler, training_loader
 from fastseg.errors import ImageReadError, LabelError
-from fastseg.types import DatasetInfo
-
-
-class Numbered(SegDataset):
-    """Image and label of sample i are filled with i."""
-
-    info = DatasetInfo("numbered", ("a", "b"), ((0, 0, 0), (1, 1, 1)))
-
-    def __init__(self, length: int) -> None:
-        self.length = length
-
-    def __len__(self) -> int:
-        return self.length
-
-    def load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        return np.full((12, 16, 3), index, np.uint8), np.full((12, 16), index % 2, np.uint8)
-
-    def sample_name(self, index: int) -> str:
-        return f"sample{index}"
+from toys import Numbered
 
 
 def stream(

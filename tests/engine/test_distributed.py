@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from fastseg.engine import distributed
 from fastseg.engine.distributed import StopFlag, processes
 from fastseg.errors import DistributedError
+from jobs import is_running
 from workers import TwoProcesses
 
 
@@ -106,6 +108,25 @@ def test_a_thread_trains_without_signals() -> None:
     assert flags == [False]
 
 
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "RANK", "LOCAL_RANK"])
+def test_an_environment_without_numbers_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "two")
+    with pytest.raises(DistributedError, match=rf"environment's {name} is 'two' and no number.*unset it"), processes():
+        pass
+
+
+def test_who_does_not_meet_the_others_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    for key, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(distributed, "die_with_parent", lambda _: True)  # this is pytest's process
+    message = rf"rank 0 of 2 did not meet the others at 127\.0\.0\.1:{port} within 1 s \(train\.timeout\).*start all"
+    with pytest.raises(DistributedError, match=message), processes("cpu", timeout_seconds=1):
+        pass
+
+
 LAUNCHER = """
 import subprocess, sys
 worker = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE, text=True)
@@ -113,11 +134,11 @@ print(worker.pid, worker.stdout.readline(), flush=True)
 worker.wait()
 """
 WORKER = """
-from fastseg.engine import distributed
-distributed._stop_with_parent()
-print("ready", flush=True)
-import time
-time.sleep(60)
+from fastseg.engine.distributed import processes
+with processes("cpu"):
+    print("ready", flush=True)
+    import time
+    time.sleep(60)
 """
 
 
@@ -125,7 +146,7 @@ time.sleep(60)
 def test_workers_end_with_their_launcher() -> None:
     launcher = subprocess.Popen(
         [sys.executable, "-c", LAUNCHER, WORKER], stdout=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "WORLD_SIZE": "1", "TORCHELASTIC_RUN_ID": "one"},
     )  # fmt: skip
     assert launcher.stdout is not None
     worker, word = launcher.stdout.readline().split()
@@ -136,10 +157,3 @@ def test_workers_end_with_their_launcher() -> None:
     while is_running(worker) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not is_running(worker)
-
-
-def is_running(pid: str) -> bool:
-    try:
-        return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False

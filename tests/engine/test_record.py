@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import errno
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -124,3 +126,49 @@ def test_tensorboard_gets_the_same_numbers(tmp_path: Path, monkeypatch: pytest.M
     report.evaluation(5, {"miou": 0.25})
     report.close()
     assert calls == [(str(tmp_path / "tensorboard"), 5), ("train/loss", 0.5, 5), ("eval/miou", 0.25, 5), "closed"]
+
+
+def full_disk(*_: Any, **__: Any) -> Any:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_costs_the_report_and_not_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = record(tmp_path)
+    report.train(1, {"loss": 1})
+    monkeypatch.setattr("builtins.open", full_disk)
+    for iteration in (2, 3):
+        report.train(iteration, {"loss": 1})
+    monkeypatch.undo()
+    report.train(4, {"loss": 1})
+    said = capsys.readouterr().out
+    assert said.count("train.csv cannot be written: No space left on device; the run goes on without") == 1
+    assert [line.split()[0] for line in said.splitlines() if line.startswith("[")] == [f"[{i}/10]" for i in range(1, 5)]
+    assert [row[0] for row in rows(tmp_path / "train.csv")] == ["iteration", "1", "4"]
+
+
+def test_curves_that_cannot_be_written_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board = ModuleType("torch.utils.tensorboard")
+    board.SummaryWriter = type("Full", (), {"__init__": lambda *_, **__: None, "add_scalar": full_disk})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", board)
+    report = record(tmp_path)
+    for iteration in (1, 2):
+        report.train(iteration, {"loss": 1})
+    report.close()
+    assert capsys.readouterr().out.count("TensorBoard's curves cannot be written: No space left on device") == 1
+    assert len(rows(tmp_path / "train.csv")) == 3
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a file that is always full")
+def test_a_log_on_a_full_disk_does_not_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "stdout", open("/dev/full", "w"))  # noqa: SIM115 - it cannot even be closed
+        report = record(tmp_path)
+        report.train(1, {"loss": 1})
+        report.say("a line")
+        with pytest.raises(OSError, match="No space"):
+            sys.stdout.close()
+    assert len(rows(tmp_path / "train.csv")) == 2

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from fastseg.engine import checkpoint
+from fastseg.engine import train as engine
 from fastseg.engine.checkpoint import find_checkpoint, load_checkpoint
 from fastseg.engine.saving import check_room
 from fastseg.engine.train import train
@@ -60,6 +61,29 @@ def test_a_disk_that_stays_full_ends_the_run_and_what_was_saved_stays(tmp_path: 
     assert find_checkpoint(tmp_path / "run/checkpoints") == tmp_path / f"run/checkpoints/step_0000000{steps[0] - 1}.pt"
 
 
+def test_weights_that_cannot_be_written_cost_a_line_and_the_last_ones_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write, refused = engine.save_weights, ["best", "last"]
+
+    def sometimes(path: Path, *args: Any) -> Path:
+        if path.stem in refused:
+            refused.remove(path.stem)
+            raise CheckpointError(f"{path} cannot be written: No space left on device")
+        return write(path, *args)
+
+    monkeypatch.setattr(engine, "save_weights", sometimes)
+    config = short_config(tmp_path / "run", steps=4)
+    config.train.eval_every = 1.0
+    with pytest.raises(CheckpointError, match=r"last\.safetensors cannot be written"):
+        train(config)
+    assert "[2] no best weights; 2 more of these in a row and the run ends" in capsys.readouterr().out
+    table = load_checkpoint(tmp_path / "run/checkpoints/step_00000004.pt")
+    assert table["progress"]["best"] == column(tmp_path / "run", "miou", "eval.csv")[1]  # the first is on no disk
+    assert (tmp_path / "run/best.safetensors").exists()
+    assert train(config, resume="auto").weights == tmp_path / "run/last.safetensors"
+
+
 def refused_on_all(run_dir: Path) -> str:
     with pytest.raises(CheckpointError) as error:
         train_on_a_full_disk(run_dir, 1, 2, 3)
@@ -76,7 +100,7 @@ def test_too_little_room_is_known_before_the_first_step(tmp_path: Path, monkeypa
     room = shutil.disk_usage(tmp_path)._replace(free=20_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: room)
     with pytest.raises(
-        CheckpointError, match=r"has 20 MB free or in older checkpoints, and 2 checkpoints .* about 44 MB; .*run_dir"
+        CheckpointError, match=r"has 20 MB free or in older checkpoints, and 2 checkpoints .* about 58 MB; .*run_dir"
     ):
         train(short_config(tmp_path / "run"))
     assert not (tmp_path / "run/train.csv").exists()
@@ -85,10 +109,10 @@ def test_too_little_room_is_known_before_the_first_step(tmp_path: Path, monkeypa
 def test_room_is_counted_for_what_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = torch.nn.Linear(1000, 1000, bias=False)  # 4 MB
     for free, optimizer, average, enough in (
-        (24_000_000, "sgd", False, True),  # the network and its momentum, three times
-        (23_999_999, "sgd", False, False),
-        (35_999_999, "adamw", False, False),
-        (48_000_000, "adamw", True, True),
+        (36_000_000, "sgd", False, True),  # the network and its momentum, and three weights files, three times
+        (35_999_999, "sgd", False, False),
+        (47_999_999, "adamw", False, False),
+        (60_000_000, "adamw", True, True),
     ):
         room = shutil.disk_usage(tmp_path)._replace(free=free)
         monkeypatch.setattr(shutil, "disk_usage", lambda _, room=room: room)
@@ -103,6 +127,7 @@ def test_checkpoints_that_stand_already_are_no_new_need(tmp_path: Path, monkeypa
     (tmp_path / "checkpoints").mkdir()
     for step in (1, 2):
         (tmp_path / f"checkpoints/step_{step:08d}.pt").write_bytes(bytes(8_000_000))
-    room = shutil.disk_usage(tmp_path)._replace(free=8_000_000)
+    (tmp_path / "best.safetensors").write_bytes(bytes(4_000_000))
+    room = shutil.disk_usage(tmp_path)._replace(free=16_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: room)
     check_room(tmp_path, torch.nn.Linear(1000, 1000, bias=False), "sgd", average=False)

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from fastseg.config import Config
+from fastseg.engine import feed
 from fastseg.engine import train as engine
 from fastseg.engine.train import train
 from workers import TwoProcesses, column, short_config
@@ -40,7 +41,7 @@ def parity_config(run_dir: Path, loss: str = "cross entropy", accumulate: int = 
 
 def train_in_double(config: Config) -> tuple[list[float], dict[str, Tensor]]:
     """Losses and final weights, as they are before they are written: the average where there is one."""
-    build, normalize = engine.build.build_model, engine.normalize_images
+    build, normalize = engine.build.build_model, feed.normalize_images
     kept: list[dict[str, Tensor]] = []
 
     class Kept(engine.WeightAverage):
@@ -51,7 +52,7 @@ def train_in_double(config: Config) -> tuple[list[float], dict[str, Tensor]]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(engine, "WeightAverage", Kept)
         patched.setattr(engine.build, "build_model", lambda *args: build(*args).double())
-        patched.setattr(engine, "normalize_images", lambda *args: normalize(*args).double())
+        patched.setattr(feed, "normalize_images", lambda *args: normalize(*args).double())
         patched.setattr(engine, "evaluate", _no_evaluation)
         with pytest.raises(_EndedError):
             train(config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from fastseg.engine import train as engine
 from fastseg.engine.checkpoint import find_checkpoint, load_checkpoint
 from fastseg.engine.step import StepResult
 from fastseg.engine.train import TrainResult, train
+from fastseg.errors import ImageReadError
 from fastseg.weights.files import read_weights
 from jobs import Job
 from workers import TwoProcesses, column, lighten, short_config
@@ -98,6 +100,56 @@ def test_a_signal_to_the_loading_processes_too_costs_no_step(tmp_path: Path, mon
     monkeypatch.setattr(engine, "set_learning_rate", signalled)
     result = train(config)
     assert (result.stopped, result.iterations) == ("SIGTERM", 21)
+
+
+def test_a_signal_saves_while_no_batch_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = short_config(tmp_path / "run", steps=30)
+    config.data.workers = 1
+    others = set(multiprocessing.active_children())
+    original, calls = engine.set_learning_rate, iter(range(100))
+
+    def signalled(*args: Any) -> None:
+        if next(calls) == 3:
+            (child,) = set(multiprocessing.active_children()) - others
+            os.kill(child.pid or 0, signal.SIGSTOP)
+            threading.Timer(2.0, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+        original(*args)
+
+    monkeypatch.setattr(engine, "set_learning_rate", signalled)
+    result = train(config)
+    assert result.stopped == "SIGTERM"
+    assert 3 <= result.iterations < 15  # those that were loaded ahead
+    assert (
+        find_checkpoint(tmp_path / "run/checkpoints") == tmp_path / f"run/checkpoints/step_{result.iterations:08d}.pt"
+    )
+
+
+def damaged_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image that the fourth step begins with is damaged."""
+    original, calls = loader.augment, iter(range(10**6))
+
+    def augment(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == 6:
+            raise ImageReadError("a.png is damaged; fetch it again")
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(loader, "augment", augment)
+
+
+def test_what_cannot_be_loaded_costs_no_step(
+    tmp_path: Path, whole_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = tmp_path / "run"
+    config = evaluated_config(run_dir)
+    config.train.checkpoint_every = 1000
+    with pytest.MonkeyPatch.context() as patched:
+        damaged_image(patched)
+        with pytest.raises(ImageReadError, match=r"a\.png is damaged"):
+            train(config)
+    assert "[3/4] saved; once it is mended, go on with --resume auto" in capsys.readouterr().out
+    assert train(config, resume="auto").stopped == ""
+    for file in ("train.csv", "eval.csv"):
+        assert (run_dir / file).read_text() == (whole_run / file).read_text()
 
 
 def test_a_failure_ends_the_loading_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from fastseg.folders import predict_files
 from fastseg.predict import Predictor
-from killed_runs import KINDS, killed_run, tree
+from killed_runs import KINDS, killed_run, results
 from toys import COLORS, NearestColor
 
 pytestmark = [
@@ -42,7 +42,7 @@ def test_a_run_that_is_killed_anywhere_ends_equal(tmp_path: Path) -> None:
         Image.fromarray(COLORS[classes]).save(photos / f"day {index % 2}" / f"{index}.png")
     exact = Predictor(NearestColor(), device="cpu")
     predict_files(exact, [photos], tmp_path / "whole", kinds=KINDS)
-    whole = tree(tmp_path / "whole")
+    whole = results(tmp_path / "whole")
     assert len(whole) == RESULTS
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["killed_runs"])
@@ -50,10 +50,10 @@ def test_a_run_that_is_killed_anywhere_ends_equal(tmp_path: Path) -> None:
     for function, call in MOMENTS:
         out = tmp_path / f"{function} {call}"
         killed_run(photos, out, function, call, context=context)
-        torn += any(name.endswith(".tmp") for name in tree(out))
+        torn += any(name.endswith(".tmp") for name in results(out))
         summary = predict_files(exact, [photos], out, kinds=KINDS, resume=True)
         assert summary.failed == [], (function, call)
-        equal += tree(out) == whole
+        equal += results(out) == whole
     print(f"\n{equal} of {len(MOMENTS)} folders equal; {torn} had half written files")
     assert len(MOMENTS) >= 50
     assert equal == len(MOMENTS)

@@ -81,8 +81,15 @@ class Registry(Generic[T]):
         try:
             inspect.signature(builder).bind(*args, **kwargs)
         except TypeError as error:
-            raise UnknownNameError(f"{self.kind} {name!r}: {error}; it takes {inspect.signature(builder)}") from None
+            takes = ", ".join(_described(each) for each in parameters.values())
+            raise UnknownNameError(f"{self.kind} {name!r}: {error}; it takes {takes or 'no arguments'}") from None
         return builder(*args, **kwargs)
+
+
+def _described(parameter: inspect.Parameter) -> str:
+    """'root' for what has to be given, 'val_share (0.0)' for what has a default."""
+    has_default = parameter.default is not inspect.Parameter.empty
+    return f"{parameter.name} ({parameter.default!r})" if has_default else parameter.name
 
 
 def _hints(builder: Callable[..., Any]) -> dict[str, Any]:

@@ -196,7 +196,8 @@ def _original(folder: Path, split: str) -> tuple[list[Sample], bool]:
     frames = _frames(*places)
     if split in lists:
         return _pairs(frames, _listed(list_file), printable(list_file)), frames.painted
-    return _pairs(frames, segnet_split(split), f"SegNet's {split} split"), frames.painted
+    wanted = f"SegNet's {split} split below data.root={printable(folder)}"
+    return _pairs(frames, segnet_split(split), wanted), frames.painted
 
 
 def _find(folder: Path) -> tuple[Path, Path] | None:
@@ -253,8 +254,9 @@ def _pairs(frames: _Frames, names: list[str], wanted: str) -> list[Sample]:
     missing += [f"{name}{ending}.png (label)" for name in names if name not in frames.labels]
     if missing:
         raise MissingFileError(
-            f"{len(missing)} files of {wanted} ({len(names)} frames) are not there: {listing.first(missing)}; complete "
-            "the download, or name the frames that you have in <split>.txt, one a line, beside the folders"
+            f"{len(missing)} files of {wanted} ({len(names)} frames) are not there: {listing.first(missing)}; is this "
+            "CamVid? Complete the download, or name the frames that you have in <split>.txt, one a line, beside the "
+            "folders"
         )
     if not names:
         raise DataError(f"0 samples found in {wanted}: it holds no images ({', '.join(PHOTO_SUFFIXES)})")

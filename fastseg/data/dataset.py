@@ -219,7 +219,7 @@ def build_dataset(
 ) -> SegDataset:
     """The data set `name`; `split` may join several with '+' ('train+val'). `key` is where a configuration asks for it.
 
-    Raises UnknownNameError for the name or an argument, ConfigError when a root is needed, DataError and
+    Raises UnknownNameError for the name or an argument, ConfigError when a root is needed or has no use, DataError and
     MissingFileError from the adapter.
     """
     kwargs = dict(args or {})
@@ -227,6 +227,11 @@ def build_dataset(
         splits = "data.train_split and data.val_split" if key == "data" else f"{key}.split"
         raise ConfigError(f"{key}.args.split comes from {splits}; remove it")
     root_parameter = DATASETS.arguments(name).get("root")
+    if root is not None and root_parameter is None:
+        raise ConfigError(
+            f"{key}.root={root} would be ignored: data set {name!r} has no folder; leave it out, or name the data set "
+            f"that lies there with {key}.name=..."
+        )
     if root_parameter is not None:
         if root is not None:
             kwargs["root"] = root

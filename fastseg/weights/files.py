@@ -91,7 +91,10 @@ def read_weights(path: str | Path) -> Weights:
             raise MissingFileError(f"folder {path} holds no weights; expected {' or '.join(names)} (a finished run)")
         path = found[0]
     if not path.is_file():
-        raise MissingFileError(f"weights file {path} does not exist")
+        raise MissingFileError(
+            f"weights file {path} does not exist; give a .safetensors or .pt file, the folder of a finished run, or a "
+            "name that `fastseg models` lists"
+        )
     digest = file_sha256(path)
     if path.suffix in (".pt", ".pth"):
         return _read_checkpoint(path, digest)
@@ -113,7 +116,9 @@ def read_torch_file(path: Path) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise five kinds of exception, by where the damage sits
-        reason = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {error}; fetch or save it again"
+        if path.stat().st_size == 0:
+            reason = "it is empty; fetch or save it again"
         if isinstance(error, pickle.UnpicklingError):  # torch's own text advises to lift the safeguard
             reason = "it is damaged, or holds more than tensors and plain data, which could run code"
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {reason}") from None

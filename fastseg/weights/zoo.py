@@ -128,7 +128,10 @@ def _load(
     given = given or {}
     state, info = _reader(weights_format)(path)
     if expected_model not in (None, info.model):
-        raise CheckpointError(f"{path} holds weights of {info.model!r}, not of {expected_model!r}")
+        raise CheckpointError(
+            f"{path} holds weights of {info.model!r}, not of {expected_model!r}; leave "
+            f"the model out, or name {info.model!r}"
+        )
     if expected_sha256 and info.sha256 != expected_sha256:
         raise CheckpointError(f"{path} is damaged (SHA-256 {info.sha256[:12]}...); reinstall fastseg-zoo")
     stored = {"num_classes": info.dataset.num_classes, **info.model_args}

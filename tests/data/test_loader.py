@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -83,6 +84,20 @@ def test_starting_later_gives_the_rest_of_the_stream(length: int, world_size: in
         whole = stream(length, rank=rank, world_size=world_size)
         for start in range(len(whole) + 1):
             assert stream(length, rank=rank, world_size=world_size, start=start) == whole[start:]
+
+
+@pytest.mark.parametrize("world_size", range(1, 6))
+def test_every_small_number_of_images_processes_and_batches(world_size: int) -> None:
+    for length in range(1, 51):
+        for batch_size in range(1, 6):
+            share_of = partial(stream, length, batch_size=batch_size, world_size=world_size, stop=5)
+            shares = [share_of(rank=rank) for rank in range(world_size)]
+            keys = [key for step in zip(*shares, strict=True) for share in step for key in share]
+            assert all(len(batch) == batch_size for share in shares for batch in share)
+            assert len(set(keys)) == len(keys) == 5 * batch_size * world_size  # an epoch has each image once
+            for first in range(0, len(keys) - length + 1, length):
+                assert sorted(key[1] for key in keys[first : first + length]) == list(range(length))
+            assert share_of(rank=world_size - 1, start=2) == shares[-1][2:]
 
 
 def test_iterating_twice_gives_the_same() -> None:

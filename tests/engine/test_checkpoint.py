@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import warnings
 from collections.abc import Callable
@@ -47,6 +48,19 @@ def test_two_are_kept(tmp_path: Path) -> None:
     save(tmp_path, 5, 10, 15, 20)
     names = ["step_00000015.json", "step_00000015.pt", "step_00000020.json", "step_00000020.pt"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+def test_what_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
+    save(tmp_path, 1, 2)
+    (tmp_path / "step_00000003.pt").mkdir()
+    shutil.copy(tmp_path / "step_00000002.json", tmp_path / "step_00000003.json")
+    said: list[str] = []
+    newest = find_checkpoint(tmp_path, say=said.append)
+    assert newest is not None
+    assert newest.name == "step_00000002.pt"
+    assert "step_00000003.pt: it cannot be read (Is a directory)" in said[0]
+    save(tmp_path, 4)
+    assert found(tmp_path) == 4
 
 
 def test_an_empty_folder_has_no_checkpoint(tmp_path: Path) -> None:

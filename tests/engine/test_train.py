@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from fastseg.engine import train as engine
 from fastseg.engine.checkpoint import load_checkpoint
 from fastseg.engine.step import StepResult
 from fastseg.engine.train import TrainResult, train
-from fastseg.errors import CheckpointError, ConfigError, DistributedError, FastsegError
+from fastseg.errors import CheckpointError, ConfigError, DistributedError, FastsegError, MissingFileError
 from fastseg.weights.files import read_weights
 from workers import TwoProcesses, column, lighten, short_config
 
@@ -127,6 +128,18 @@ def complaint(config: Config, how: str = "no") -> str:
         if dist.is_initialized():
             dist.barrier()
     return ""
+
+
+def complaint_about_data(config: Config) -> str:
+    """Of a process that finds one image more than the first."""
+    config.data.args["count"] += dist.get_rank()
+    return complaint(config)
+
+
+def test_processes_that_find_other_files_are_refused(tmp_path: Path, two_processes: TwoProcesses) -> None:
+    for message in two_processes(complaint_about_data, short_config(tmp_path / "run")):
+        assert "data.train_split: rank 1 found 5 samples and rank 0 4" in message
+        assert "all machines need the same files" in message
 
 
 def test_a_batch_that_cannot_be_split_is_refused(tmp_path: Path, two_processes: TwoProcesses) -> None:
@@ -334,3 +347,51 @@ def test_tensorboard_curves_are_written_where_it_is_installed(tmp_path: Path, mo
     train(short_config(tmp_path / "run", steps=1))
     assert {"train/loss", "train/aux.detail", "train/lr", "eval/miou", "eval/iou/road"} < set(names)
     assert names[-1] == "closed"
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_determinism_is_asked_of_torch(tmp_path: Path, deterministic: bool) -> None:
+    config = short_config(tmp_path / "run", steps=1)
+    config.train.deterministic = deterministic
+    asked = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(engine.Record, "close", lambda _: asked.append(torch.are_deterministic_algorithms_enabled()))
+        train(config)
+    torch.use_deterministic_algorithms(False)
+    assert asked == [deterministic]
+
+
+def test_a_folder_of_checkpoints_that_is_a_file_is_known_at_once(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/checkpoints").write_text("mine")
+    with pytest.raises(CheckpointError, match=r"run/checkpoints is no folder .*File exists.*move it, or"):
+        train(short_config(tmp_path / "run"))
+    assert (tmp_path / "run/checkpoints").read_text() == "mine"
+    assert not (tmp_path / "run/train.csv").exists()
+
+
+@pytest.mark.parametrize("place", ["", "checkpoints"])
+def test_a_folder_is_resumed_from_its_newest_checkpoint(
+    finished: tuple[TrainResult, str], tmp_path: Path, place: str
+) -> None:
+    shutil.copytree(finished[0].run_dir, tmp_path / "old")
+    result = train(short_config(tmp_path / "new"), resume=str(tmp_path / "old" / place))
+    assert (result.iterations, result.stopped) == (4, "")
+
+
+@pytest.mark.parametrize(
+    ("resume_from", "message"),
+    [
+        ("empty", r"--resume .*empty: the folder holds no checkpoints"),
+        ("atuo", r"checkpoint .*atuo does not exist; allowed: auto, no, or the path of a step_\*\.pt"),
+        (
+            "best.safetensors",
+            r"best\.safetensors has no manifest best\.json beside it.*use init_from=.*best\.safetensors",
+        ),
+    ],
+)
+def test_what_is_no_checkpoint_is_not_resumed_from(tmp_path: Path, resume_from: str, message: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "best.safetensors").write_bytes(b"weights")
+    with pytest.raises((CheckpointError, MissingFileError), match=message):
+        train(short_config(tmp_path / "run"), resume=str(tmp_path / resume_from))

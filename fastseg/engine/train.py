@@ -228,8 +228,8 @@ def train(
         # also when a step fails: loading processes are deaf to the signal by which Python would end them, and wait
         held.callback(steps.close)  # type: ignore[attr-defined]
         weights = [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
-        bad_steps, told_to_stop = 0, False
-        while state.iteration < total:
+        bad_steps, told_to_stop = 0, any(procs.gather(bool(stop)))  # a signal may have come while all this was built
+        while state.iteration < total and not told_to_stop:
             due = state.iteration > 0 and state.iteration % eval_every == 0 and state.evaluated != state.iteration
             if due and score() is None:
                 told_to_stop = True

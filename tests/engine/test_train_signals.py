@@ -102,6 +102,13 @@ def test_a_signal_to_the_loading_processes_too_costs_no_step(tmp_path: Path, mon
     assert (result.stopped, result.iterations) == ("SIGTERM", 21)
 
 
+def test_a_signal_before_the_first_step_takes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop_at_call(monkeypatch, engine.build, "build_optimizer", 0, signal.SIGTERM)
+    config = short_config(tmp_path / "run")
+    assert train(config) == TrainResult(tmp_path / "run", 0, None, None, "SIGTERM")
+    assert train(config, resume="auto").iterations == 4
+
+
 def test_a_signal_saves_while_no_batch_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = short_config(tmp_path / "run", steps=30)
     config.data.workers = 1

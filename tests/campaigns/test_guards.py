@@ -1,6 +1,6 @@
 """`make test-guards`: every guard has a negative control. Take one away, and a test fails.
 
-`guards.py` lists them: a guard is a piece of the code, what stands in its place when it is gone, and the tests that
+`guards` lists them: a guard is a piece of the code, what stands in its place when it is gone, and the tests that
 then have to fail. They run in a copy of the tree. `GUARDS=journal` takes those whose name contains it.
 """
 

@@ -105,6 +105,32 @@ def test_a_line_that_was_cut_off_does_not_count(exact: Predictor, photos: Path, 
         assert (summary.failed, results(out)) == ([], expected)
 
 
+def test_a_line_after_one_that_was_cut_off_counts(tmp_path: Path) -> None:
+    image, target = tmp_path / "a.png", tmp_path / "a_ids.png"
+    image.write_bytes(b"image")
+    target.write_bytes(b"labels")
+    for cut in (3, 0):
+        journal = Journal(tmp_path, {"a": 1}, resume=True)
+        journal.begin(image)
+        journal.finish(image, [target])
+        journal.close()
+        content = (tmp_path / JOURNAL).read_bytes()
+        (tmp_path / JOURNAL).write_bytes(content[: len(content) - cut])
+    again = Journal(tmp_path, {"a": 1}, resume=True)
+    assert again.is_finished(image, [target])
+    again.close()
+
+
+def test_half_written_files_of_others_stay(exact: Predictor, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out" / "day 0"
+    out.mkdir(parents=True)
+    ours, theirs = out / ".0_ids.png.0123456789ab.tmp", out / ".mine.png.0123456789ab.tmp"
+    for path in (ours, theirs):
+        path.write_bytes(b"half")
+    predict_files(exact, [photos], tmp_path / "out", kinds=KINDS)
+    assert [ours.exists(), theirs.exists()] == [False, True]
+
+
 def test_results_that_were_made_otherwise_are_not_mixed(exact: Predictor, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     stopped_after(exact, photos, out, 2)
@@ -177,14 +203,14 @@ def test_what_is_no_predictor_has_a_journal_too(photos: Path, tmp_path: Path, ex
 
 
 def test_a_journal_that_is_a_link_or_anothers_is_left_alone(exact: Predictor, photos: Path, tmp_path: Path) -> None:
-    for kind in ("link", "file"):
-        out, other = tmp_path / kind, tmp_path / f"{kind}.txt"
+    for kind, content in (("link", "mine"), ("link", ""), ("link", None), ("file", "mine")):
+        out, other = tmp_path / f"{kind} {content}", tmp_path / f"{kind} {content}.txt"
         out.mkdir()
-        other.write_text("mine")
+        if content is not None:
+            (other if kind == "link" else out / JOURNAL).write_text(content)
         if kind == "link":
             (out / JOURNAL).symlink_to(other)
-        else:
-            (out / JOURNAL).write_text("mine")
         with pytest.raises(OutputError, match=r"\.fastseg_predict\.jsonl"):
             predict_files(exact, [photos], out)
-        assert other.read_text() == (out / JOURNAL).read_text() == "mine"
+        assert kind == "file" or other.exists() == (content is not None)
+        assert content is None or (out / JOURNAL).read_text() == content

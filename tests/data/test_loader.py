@@ -119,6 +119,24 @@ def test_a_sample_is_named_by_its_key_and_differs_between_epochs() -> None:
     assert set(np.unique(label)) <= {1, 255}
 
 
+class Alike(Numbered):
+    """Samples of the same pixels, no two of which are equal."""
+
+    def load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        image = np.arange(12 * 16 * 3, dtype=np.uint16).astype(np.uint8).reshape(12, 16, 3)
+        return image, np.zeros((12, 16), np.uint8)
+
+
+def test_seed_and_sample_each_choose_another_crop() -> None:
+    def crop(seed: int, index: int) -> np.ndarray:
+        sample = AugmentedDataset(Alike(9), AugmentConfig(crop=(4, 5)), input_scale=1.0, seed=seed)[0, index]
+        assert isinstance(sample, tuple)
+        return sample[0]
+
+    for others in ([crop(seed, 0) for seed in range(1, 9)], [crop(0, index) for index in range(1, 9)]):
+        assert sum(not np.array_equal(other, crop(0, 0)) for other in others) > 6
+
+
 def places(share: float, length: int = 5) -> ClassUniform:
     """One place of each class in every other sample of Numbered, whose class is the parity of its number."""
     rows = [(index % 2, index, 3 + index % 9, 2) for index in range(0, length, 2)]

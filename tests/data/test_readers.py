@@ -287,3 +287,10 @@ def test_a_truncated_pillow_image_is_our_error() -> None:
     data = photo()
     with pytest.raises(ImageReadError, match="damaged or incomplete"):
         image_from(Image.open(io.BytesIO(data[: len(data) // 2])))
+
+
+def test_a_file_too_large_for_its_pixels_is_not_read(tmp_path: Path) -> None:
+    with open(tmp_path / "a.png", "wb") as file:
+        file.truncate(70 << 20)  # without taking room on the disk
+    with pytest.raises(ImageReadError, match=r"a\.png has 73400320 bytes, more than an image of 1000 pixels can need"):
+        read_image(tmp_path / "a.png", max_pixels=1000)

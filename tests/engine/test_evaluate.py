@@ -154,6 +154,13 @@ def test_any_number_of_images_on_any_number_of_processes_scores_as_on_one(
         assert sorted(index for _, loaded in results for index in loaded) == list(range(size))
 
 
+def test_a_pixel_that_is_not_counted_is_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    update, calls = ConfusionMatrix.update, iter(range(9))
+    monkeypatch.setattr(ConfusionMatrix, "update", lambda *args: update(*args) if next(calls) else None)
+    with pytest.raises(RuntimeError, match=r"counted \d+ of \d+ pixels in 2 of 2 images"):
+        evaluate(predictor(), Toy(2))
+
+
 def test_each_image_is_read_by_one_process_once(ranks: list[dict[str, Any]]) -> None:
     for size, shares in enumerate(zip(*(rank["loaded"] for rank in ranks), strict=True), start=1):
         assert sorted(index for share in shares for index in share) == list(range(size))

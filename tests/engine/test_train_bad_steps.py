@@ -164,3 +164,13 @@ def test_fp16_overflow_is_a_bad_step_and_not_a_silent_one(tmp_path: Path, capsys
         with pytest.raises(FastsegError, match="10 steps in a row were not finite"):
             train(config)
     assert "step skipped" in capsys.readouterr().out
+
+
+def test_a_good_step_between_bad_ones_counts_them_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    call, good, calls = poisoned(range(100)), SegLoss.__call__, iter(range(100))
+    monkeypatch.setattr(
+        SegLoss, "__call__", lambda *args: (good if next(calls) == BAD_STEPS_ALLOWED - 1 else call)(*args)
+    )
+    with pytest.raises(FastsegError, match="10 steps in a row"):
+        train(short_config(tmp_path / "run", steps=30))
+    assert len(column(tmp_path / "run", "loss")) == 2 * BAD_STEPS_ALLOWED - 1

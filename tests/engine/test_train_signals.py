@@ -102,6 +102,21 @@ def test_a_signal_to_the_loading_processes_too_costs_no_step(tmp_path: Path, mon
     assert (result.stopped, result.iterations) == ("SIGTERM", 21)
 
 
+def test_a_run_that_accumulates_goes_on_at_its_place(tmp_path: Path) -> None:
+    def config(name: str) -> Config:
+        config = short_config(tmp_path / name)
+        config.train.total_batch, config.train.accumulate = 4, 2
+        return config
+
+    train(config("whole"))
+    with pytest.MonkeyPatch.context() as patched:
+        stop_at_call(patched, engine, "set_learning_rate", 1, signal.SIGTERM)
+        assert train(config("stopped")).iterations == 2
+    train(config("stopped"), resume="auto")
+    for file in ("train.csv", "eval.csv"):
+        assert (tmp_path / "stopped" / file).read_text() == (tmp_path / "whole" / file).read_text()
+
+
 def test_a_signal_before_the_first_step_takes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stop_at_call(monkeypatch, engine.build, "build_optimizer", 0, signal.SIGTERM)
     config = short_config(tmp_path / "run")

@@ -9,6 +9,48 @@ READER_TESTS = "tests/data/test_readers.py::"
 
 LOADING = [
     Guard(
+        "loading: room in shared memory",
+        "fastseg/data/loading.py",
+        "    if fitting < 1:\n",
+        "    if False:\n",
+        ("tests/data/test_loading.py::test_no_room_is_known_before_a_process_starts",),
+    ),
+    Guard(
+        "loading: a process that was killed is named",
+        "fastseg/data/loading.py",
+        "                raise _death(workers) or problem\n",
+        "                raise problem\n",
+        ("tests/data/test_loading.py::test_a_process_that_was_killed_is_named_with_its_remedy",),
+    ),
+    Guard(
+        "loading: a run that is told to stop waits no longer",
+        "fastseg/data/loading.py",
+        "                self.verdict = self._give_up()\n",
+        "                self.verdict = None\n",
+        ("tests/engine/test_train_signals.py::test_a_signal_saves_while_no_batch_comes",),
+    ),
+    Guard(
+        "loading: processes end with a training that is killed",
+        "fastseg/data/loading.py",
+        "    die_with_parent(signal.SIGKILL)\n",
+        "",
+        ("tests/data/test_loading.py::test_loading_processes_end_with_a_training_that_is_killed",),
+    ),
+    Guard(
+        "loader: crops by seed",
+        "fastseg/data/loader.py",
+        "numbers: tuple[int, ...] = (self.seed, epoch, index)",
+        "numbers: tuple[int, ...] = (0, epoch, index)",
+        ("tests/data/test_loader.py::test_seed_and_sample_each_choose_another_crop",),
+    ),
+    Guard(
+        "loader: crops by sample",
+        "fastseg/data/loader.py",
+        "numbers: tuple[int, ...] = (self.seed, epoch, index)",
+        "numbers: tuple[int, ...] = (self.seed, epoch, 0)",
+        ("tests/data/test_loader.py::test_seed_and_sample_each_choose_another_crop",),
+    ),
+    Guard(
         "loader: augmentation by epoch",
         "fastseg/data/loader.py",
         "= (self.seed, epoch, index)\n",
@@ -116,6 +158,13 @@ LOADING = [
 ]
 
 READERS = [
+    Guard(
+        "readers: bytes of a file",
+        "fastseg/data/readers.py",
+        "    if status.st_size > largest:\n",
+        "    if False:\n",
+        ("tests/data/test_readers.py::test_a_file_too_large_for_its_pixels_is_not_read",),
+    ),
     Guard(
         "readers: pixels are limited by the header",
         "fastseg/data/readers.py",

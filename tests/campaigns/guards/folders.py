@@ -9,6 +9,27 @@ FOLDER_TESTS = "tests/test_folders.py::"
 
 JOURNALS = [
     Guard(
+        "journal: no link is followed",
+        "fastseg/journal.py",
+        "        check_target(self._path, overwrite=True)\n",
+        "",
+        ("tests/test_journal.py::test_a_journal_that_is_a_link_or_anothers_is_left_alone",),
+    ),
+    Guard(
+        "journal: a line after one that was cut off",
+        "fastseg/journal.py",
+        '            self._write(b"\\n")  # the last line may have been cut off\n',
+        "            pass\n",
+        ("tests/test_journal.py::test_a_line_after_one_that_was_cut_off_counts",),
+    ),
+    Guard(
+        "folders: half written files of others",
+        "fastseg/atomic.py",
+        " and found.name[:-16] in names",
+        "",
+        ("tests/test_journal.py::test_half_written_files_of_others_stay",),
+    ),
+    Guard(
         "journal: the image is the one that was done",
         "fastseg/journal.py",
         'line is None or line["image"] != _identity(file)',

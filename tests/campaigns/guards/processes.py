@@ -14,6 +14,27 @@ STEP = "tests/engine/test_step.py::"
 
 PROCESSES = [
     Guard(
+        "processes: all found the same files",
+        "fastseg/engine/data_check.py",
+        "    _require_the_same(procs, splits)\n",
+        "",
+        ("tests/engine/test_train.py::test_processes_that_find_other_files_are_refused",),
+    ),
+    Guard(
+        "processes: a single one ends with its launcher",
+        "fastseg/engine/distributed.py",
+        '    if "TORCHELASTIC_RUN_ID" in os.environ or world_size > 1:\n',
+        "    if world_size > 1:\n",
+        ("tests/engine/test_distributed.py::test_workers_end_with_their_launcher",),
+    ),
+    Guard(
+        "signals: none is lost before the first step",
+        "fastseg/engine/train.py",
+        "any(procs.gather(bool(stop)))",
+        "False",
+        ("tests/engine/test_train_signals.py::test_a_signal_before_the_first_step_takes_none",),
+    ),
+    Guard(
         "processes: a signal is a wish to stop",
         "fastseg/engine/distributed.py",
         "signal.signal(number, self._set)",
@@ -114,6 +135,13 @@ PROCESSES = [
 ]
 
 RESUMING = [
+    Guard(
+        "resume: the stream's place counts accumulated batches",
+        "fastseg/engine/feed.py",
+        "start=first * accumulate",
+        "start=first",
+        ("tests/engine/test_train_signals.py::test_a_run_that_accumulates_goes_on_at_its_place",),
+    ),
     Guard(
         "resume: an earlier run is not overwritten",
         "fastseg/engine/resume.py",

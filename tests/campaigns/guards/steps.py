@@ -11,6 +11,13 @@ EVALUATE = "tests/engine/test_evaluate.py::"
 
 STEPS = [
     Guard(
+        "steps: bad ones count in a row",
+        "fastseg/engine/train.py",
+        "                bad_steps = 0\n",
+        "                pass\n",
+        ("tests/engine/test_train_bad_steps.py::test_a_good_step_between_bad_ones_counts_them_anew",),
+    ),
+    Guard(
         "steps: a bad loss is decided by all",
         "fastseg/engine/step.py",
         "all(torch.isfinite(total) for total in totals.values())",
@@ -139,6 +146,13 @@ STEPS = [
 ]
 
 EVALUATION = [
+    Guard(
+        "evaluation: every pixel is counted",
+        "fastseg/engine/evaluate.py",
+        "    if (images, pixels) != (total, matrix.pixels):\n",
+        "    if images != total:\n",
+        ("tests/engine/test_evaluate.py::test_a_pixel_that_is_not_counted_is_no_score",),
+    ),
     Guard(
         "evaluation: each image on one process",
         "fastseg/engine/evaluate.py",

@@ -42,7 +42,7 @@ quickstart: $(VENV)/.fastseg-core $(VENV)/.fastseg-native
 	PYTHON=$(python) RUN=$(RUN) bash tools/quickstart.sh
 
 test: $(VENV)/.fastseg-test $(VENV)/.fastseg-native
-	$(python) -m pytest -n $(WORKERS) --dist loadgroup -m "not slow"
+	$(python) -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
 
 test-slow: $(VENV)/.fastseg-test $(VENV)/.fastseg-native
 	$(python) -m pytest -m "slow and not kill and not fuzz and not guards and not soak"

@@ -15,21 +15,6 @@ hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine
 hypothesis.settings.load_profile("untimed")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where pytest-xdist shares the tests among processes, those of a file stay together, for its fixtures' sake; of
-    the files that are most of the work, those of one network, and those of one data set's recipes."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        callspec = getattr(item, "callspec", None)
-        part = ""
-        if callspec and item.path.name in ("test_contract.py", "test_deploy.py"):
-            part = callspec.params.get("name", "")
-        elif callspec and "config" in callspec.params and item.path.name == "test_architecture.py":
-            part = callspec.params["config"].parent.name
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.name} {part}".strip()))
-
-
 @pytest.fixture(autouse=True)
 def _the_same_numbers_every_time() -> None:
     """A test that fails can be repeated."""

@@ -170,5 +170,5 @@ def test_continuous_integration_runs_make_test() -> None:
     lines = (ROOT / ".ci/run").read_text().splitlines()
     assert "exec make test" in lines
     makefile = (ROOT / "Makefile").read_text()
-    command = r'-m pytest -n \$\(WORKERS\) --dist loadgroup -m "not slow"'
+    command = r'-m pytest -n \$\(WORKERS\) --dist loadfile -m "not slow"'
     assert re.search(rf"^test: .*\n\t\$\(python\) {command}$", makefile, re.MULTILINE)

@@ -120,6 +120,7 @@ def sweep_and_interrupt(
 
 
 EVERY_STEP = [(step, 0) for step in range(1, STEPS)]
+QUICK = (1, 6, 7, 8, 13, 14, 19)  # the first, the last, and those around evaluations; `make test-slow` takes every one
 BEFORE_EVALUATION = 14  # saved there before the evaluation that is due, the second of three
 
 
@@ -145,7 +146,9 @@ def test_the_run_has_something_to_lose(whole_run: Path) -> None:
     assert table["progress"]["evaluated"] == STEPS
 
 
-@pytest.mark.parametrize("step", range(1, STEPS))
+@pytest.mark.parametrize(
+    "step", [step if step in QUICK else pytest.param(step, marks=pytest.mark.slow) for step in range(1, STEPS)]
+)
 def test_resumed_at_any_step(whole_run: Path, tmp_path: Path, step: int) -> None:
     resume_at(whole_run, step, tmp_path / "resumed", "sgd")
     assert run_differences(whole_run, tmp_path / "resumed") == []

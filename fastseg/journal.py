@@ -45,7 +45,7 @@ class Journal:
             raise
 
     def _begin(self, settings: dict[str, Any], *, resume: bool) -> None:
-        if not try_lock(self._file):
+        if try_lock(self._file) is False:
             raise OutputError(
                 f"another run is writing to {printable(self._path.parent)}; wait for it, or choose another --out"
             )

@@ -33,6 +33,8 @@ RANKS = {
             "quiet",
             "signal_stack",
             "failpoints",
+            "locks",
+            "parent",
         ),
         0,
     ),

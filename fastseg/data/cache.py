@@ -11,7 +11,6 @@ import hashlib
 import os
 import re
 import shutil
-import socket
 import sys
 import time
 import uuid
@@ -27,6 +26,7 @@ from fastseg.data.findings import number_of
 from fastseg.data.listing import shown
 from fastseg.environment import usable_cores
 from fastseg.errors import ConfigError, DataError, OutputError, printable
+from fastseg.locks import holder, sign, try_lock
 
 INSTEAD = "choose another folder (data.cache_dir=...), or data.cache=none or memory"
 REPORT_SECONDS = 30.0
@@ -281,30 +281,14 @@ def _locked(path: Path, say: Say) -> Iterator[bool]:
             f"data.cache=disk: {printable(path.parent)} cannot be written: {error.strerror}; {INSTEAD}"
         ) from None
     with file:
-        try:
-            import fcntl
-        except ImportError:  # not POSIX: each builds its own file, and the last stays
-            yield False
-            return
-        locks, waiting = True, False
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not waiting:
-                    file.seek(0)
-                    builder = file.read().strip() or "another process"
-                    say(f"cache: waiting for {builder}, which builds {printable(path)}")
-                    waiting = True
-                time.sleep(0.1)
-            except OSError:  # a file system without locks
-                locks = False
-                break
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        yield locks
+        waiting = False
+        while (locked := try_lock(file)) is False:
+            if not waiting:
+                say(f"cache: waiting for {holder(file)}, which builds {printable(path)}")
+                waiting = True
+            time.sleep(0.1)
+        sign(file)
+        yield bool(locked)  # where nothing locks, each builds its own file, and the last stays
 
 
 def _amount(size: int) -> str:

@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,11 @@ from fastseg.engine.checkpoint import find_checkpoint
 from fastseg.engine.distributed import Processes
 from fastseg.environment import describe_environment
 from fastseg.errors import CheckpointError, ConfigError, suggest
-from fastseg.locks import try_lock
+from fastseg.locks import holder, sign, try_lock
 
 JOB = "torchrun_job"  # file in a run's folder
 FILES = (JOB, "config.yaml", "environment.json", "eval.csv", "train.csv", "best.safetensors", "last.safetensors")
-LOCK_SECONDS = 20.0  # a killed run's data loading workers hold its lock until they notice
+LOCK_SECONDS = 20.0  # a run whose launcher was killed still saves
 # keys that may change on resume: they decide where and how fast a run goes on, not what it computes
 FREE_KEYS = (
     "run_dir",
@@ -55,10 +55,11 @@ class Progress:
 
 
 @contextlib.contextmanager
-def locked(run_dir: Path) -> Iterator[None]:
+def locked(run_dir: Path, should_stop: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Keep other trainings out of `run_dir`, which is made when missing; the kernel unlocks it when we die.
 
-    Raises CheckpointError when the folder cannot be written, ConfigError when another process trains there.
+    Raises CheckpointError when the folder cannot be written, ConfigError when another process trains there, after
+    waiting a while for one that is about to end, or until `should_stop`.
     """
     path = run_dir / "lock"
     try:
@@ -68,17 +69,18 @@ def locked(run_dir: Path) -> Iterator[None]:
         raise CheckpointError(f"cannot write {path}: {error.strerror}; choose another run_dir=...") from None
     with file:
         deadline = time.monotonic() + LOCK_SECONDS
-        while not try_lock(file):
-            if time.monotonic() > deadline:
-                file.seek(0)
+        said = False
+        while try_lock(file) is False:
+            other = holder(file)
+            if time.monotonic() > deadline or should_stop():
                 raise ConfigError(
-                    f"run_dir {run_dir} is in use by {file.read().strip() or 'another process'}; wait for it, stop "
-                    f"it, or choose another run_dir=..."
+                    f"run_dir {run_dir} is in use by {other}; wait for it, stop it, or choose another run_dir=..."
                 )
+            if not said:
+                print(f"run_dir {run_dir} is in use by {other}; waiting {LOCK_SECONDS:.0f} s for it to end", flush=True)
+                said = True
             time.sleep(0.2)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+        sign(file)
         yield
 
 

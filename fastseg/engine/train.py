@@ -127,7 +127,7 @@ def train(
         run_dir, state = Path(config.run_dir), Progress()
         folder, checkpoint = run_dir / "checkpoints", None
         if procs.is_main:
-            held.enter_context(locked(run_dir))
+            held.enter_context(locked(run_dir, lambda: bool(stop)))
             checkpoint = resolve_resume("auto" if is_restarted(run_dir) else resume, folder)
         checkpoint = procs.from_main(checkpoint)  # one choice: another run may have been saving until now
         begun_with = init_from.begin(config, model, info.dataset, procs) if checkpoint is None else ""

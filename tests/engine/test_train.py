@@ -260,6 +260,15 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest.Monk
         pass
 
 
+def test_who_waits_for_a_folder_says_so_and_can_be_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stopped = iter([False, False, True])
+    with resume.locked(tmp_path), pytest.raises(ConfigError, match="is in use by process"):
+        resume.locked(tmp_path, lambda: next(stopped)).__enter__()
+    said = capsys.readouterr().out
+    assert said.count("in use by process") == 1
+    assert "waiting 20 s for it to end" in said
+
+
 def test_checkpoints_of_another_folder_start_a_new_one(finished: tuple[TrainResult, str], tmp_path: Path) -> None:
     path = finished[0].run_dir / "checkpoints/step_00000004.pt"
     result = train(short_config(tmp_path / "new"), resume=str(path))

@@ -74,7 +74,7 @@ JOURNALS = [
     Guard(
         "journal: one run writes to a folder",
         "fastseg/journal.py",
-        "        if not try_lock(self._file):\n",
+        "        if try_lock(self._file) is False:\n",
         "        if False:\n",
         (JOURNAL_TESTS + "test_two_runs_do_not_write_to_one_folder",),
     ),

@@ -128,7 +128,7 @@ PROCESSES = [
     Guard(
         "processes: one writer to a run folder",
         "fastseg/engine/resume.py",
-        "        while not try_lock(file):\n",
+        "        while try_lock(file) is False:\n",
         "        while False:\n",
         (TRAIN + "test_two_runs_do_not_share_a_folder",),
     ),

@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from fastseg.errors import DistributedError
 from fastseg.parent import die_with_parent
 
 T = TypeVar("T")
+STORE_SECONDS = 5.0  # after which a launcher whose store does not answer is dead
 
 
 @dataclass(frozen=True)
@@ -141,9 +143,21 @@ def _device(name: str, local_rank: int) -> torch.device:
 
 
 def _stop_with_launcher() -> None:
-    """torchrun's workers would train on as orphans."""
-    if not die_with_parent(signal.SIGTERM):
-        raise DistributedError("the launcher died while this worker was starting")
+    """torchrun's workers would train on as orphans, or wait for each other."""
+    alive = die_with_parent(signal.SIGTERM)
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        # one that died before that line was never our parent; it takes the store along, which it has had from its start
+        address = os.environ.get("MASTER_ADDR", ""), _number("MASTER_PORT")
+        deadline = time.monotonic() + STORE_SECONDS
+        while alive:
+            try:
+                socket.create_connection(address, timeout=STORE_SECONDS).close()
+                return
+            except OSError:
+                alive = time.monotonic() < deadline
+                time.sleep(0.2)
+    if not alive:
+        raise DistributedError("the launcher died while this worker was starting; start again with --resume auto")
 
 
 class StopFlag:

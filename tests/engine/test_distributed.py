@@ -115,10 +115,27 @@ def test_an_environment_without_numbers_is_named(monkeypatch: pytest.MonkeyPatch
         pass
 
 
-def test_who_does_not_meet_the_others_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def free_port() -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+        return str(free.getsockname()[1])
+
+
+@pytest.mark.parametrize("world_size", ["1", "2"])
+def test_a_launcher_that_died_before_its_worker_looked_is_missed(
+    monkeypatch: pytest.MonkeyPatch, world_size: str
+) -> None:
+    environment = {"TORCHELASTIC_RUN_ID": "one", "TORCHELASTIC_USE_AGENT_STORE": "True", "WORLD_SIZE": world_size}
+    for key, value in {**environment, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(distributed, "die_with_parent", lambda _: True)  # of another parent
+    monkeypatch.setattr(distributed, "STORE_SECONDS", 0.5)
+    with pytest.raises(DistributedError, match=r"launcher died .*starting.*--resume auto"), processes("cpu"):
+        pass
+
+
+def test_who_does_not_meet_the_others_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
     for key, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
         monkeypatch.setenv(key, value)
     monkeypatch.setattr(distributed, "die_with_parent", lambda _: True)  # this is pytest's process

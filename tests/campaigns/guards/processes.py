@@ -14,6 +14,13 @@ STEP = "tests/engine/test_step.py::"
 
 PROCESSES = [
     Guard(
+        "processes: a launcher that died early is missed",
+        "fastseg/engine/distributed.py",
+        '    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":\n',
+        "    if False:\n",
+        (DISTRIBUTED + "test_a_launcher_that_died_before_its_worker_looked_is_missed[1]",),
+    ),
+    Guard(
         "processes: all found the same files",
         "fastseg/engine/data_check.py",
         "    _require_the_same(procs, splits)\n",

@@ -174,4 +174,5 @@ def _show_notes() -> None:
 
 def _rank() -> str:
     """Under torchrun every process may fail for its own reason: say which one speaks."""
-    return f"[rank {os.environ['RANK']}] " if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
+    alone = os.environ.get("WORLD_SIZE", "1") in ("", "1") or "RANK" not in os.environ
+    return "" if alone else f"[rank {os.environ['RANK']}] "

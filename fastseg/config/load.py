@@ -230,6 +230,8 @@ def _describe(error: BaseException) -> str:
     """What OmegaConf found wrong, after the key where it knows it, and what the key takes."""
     key = getattr(error, "full_key", None) or ""
     found, allowed = _first_line(error), _type_hint(key)
+    if found.startswith("Incompatible value 'None'"):
+        found = "it has no value"
     if allowed.startswith("; allowed"):
         found = found.partition(", expected one of")[0]  # which says the same
     return f"{key + ': ' if key else ''}{found}{allowed}"

@@ -69,7 +69,10 @@ def build_split(config: Config, split: str) -> SegDataset:
     try:
         return build_dataset(config.data.name, split, root=config.data.root, args=dict(config.data.args))
     except UnknownNameError as error:
-        raise ConfigError(f"{config.source}: data: {error}") from None
+        hint = ""
+        if config.data.name == "folder" and "missing a required argument" in str(error):
+            hint = f"; `fastseg data inspect {config.data.root or 'DIR'}` writes them all"
+        raise ConfigError(f"{config.source}: data: {error}{hint}") from None
 
 
 def build_loss(config: Config, model: SegModel, train_data: SegDataset | None) -> SegLoss:

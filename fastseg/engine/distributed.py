@@ -106,7 +106,8 @@ def processes(device: str = "auto", *, timeout_seconds: int = 600) -> Iterator[P
         where = f"{os.environ.get('MASTER_ADDR', 'MASTER_ADDR?')}:{os.environ.get('MASTER_PORT', 'MASTER_PORT?')}"
         raise DistributedError(
             f"rank {rank} of {world_size} did not meet the others at {where} within {timeout_seconds} s "
-            f"(train.timeout): {str(error).splitlines()[0]}; start all of them, as torchrun and tools/dist_train.sh do"
+            f"(train.timeout): {str(error).splitlines()[0].rstrip('.')}; start all of them, as torchrun and "
+            "tools/dist_train.sh do"
         ) from error
     try:
         yield Processes(rank, world_size, chosen, heartbeat)

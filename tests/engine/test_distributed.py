@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 import torch
 
+from fastseg.cli import main
 from fastseg.engine import distributed
 from fastseg.engine.distributed import StopFlag, processes
 from fastseg.errors import DistributedError
-from jobs import is_running
+from jobs import ROOT, is_running
 from workers import TwoProcesses
 
 
@@ -113,6 +114,12 @@ def test_an_environment_without_numbers_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv(name, "two")
     with pytest.raises(DistributedError, match=rf"environment's {name} is 'two' and no number.*unset it"), processes():
         pass
+
+
+def test_the_command_says_so_in_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    assert main(["train", str(ROOT / "configs/road_scenes/fast_scnn.yaml"), "run_dir=unused"]) == 2
+    assert capsys.readouterr().err.startswith("fastseg: error: the environment's WORLD_SIZE is 'two' and no number")
 
 
 def free_port() -> str:

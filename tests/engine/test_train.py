@@ -404,3 +404,11 @@ def test_what_is_no_checkpoint_is_not_resumed_from(tmp_path: Path, resume_from: 
     (tmp_path / "best.safetensors").write_bytes(b"weights")
     with pytest.raises((CheckpointError, MissingFileError), match=message):
         train(short_config(tmp_path / "run"), resume=str(tmp_path / resume_from))
+
+
+def test_a_folder_that_nobody_described_is_sent_to_inspect(tmp_path: Path) -> None:
+    config = short_config(tmp_path / "run")
+    config.data.name, config.data.args, config.data.root = "folder", {}, "photos"
+    message = r"tiny\.yaml: data: data set 'folder': missing .*'splits'; it takes root, .*`fastseg data inspect photos`"
+    with pytest.raises(ConfigError, match=message):
+        train(config)

@@ -116,14 +116,17 @@ def predict_files(
         for file, stem in found
     ]
     summary, jobs = Summary(), []
-    for job in all_jobs:
-        if resume and journal.is_finished(job.file, job.targets.values()):
-            summary.skipped.append(job.file)
-        else:
-            job.replaces = overwrite or journal.was_begun(job.file)
-            jobs.append(job)
+    with contextlib.ExitStack() as on_error:
+        on_error.callback(journal.close)
+        for job in all_jobs:
+            if resume and journal.is_finished(job.file, job.targets.values()):
+                summary.skipped.append(job.file)
+            else:
+                job.replaces = overwrite or journal.was_begun(job.file)
+                jobs.append(job)
+        remove_abandoned(target for job in jobs for target in job.targets.values())  # the journal is ours alone
+        on_error.pop_all()
     summary.done += summary.skipped
-    remove_abandoned(target for job in jobs for target in job.targets.values())  # the journal is ours alone
 
     def read(job: _Job) -> np.ndarray | None:
         for target in job.targets.values():  # before the network's work

@@ -20,7 +20,7 @@ from fastseg.data.augment import augment
 from fastseg.data.class_uniform import ClassUniform
 from fastseg.data.coding import counted
 from fastseg.data.dataset import SegDataset
-from fastseg.data.loading import batches_ahead, leave_signals_to_the_training, named_failures, patiently
+from fastseg.data.loading import batches_ahead, end_loading, leave_signals_to_the_training, named_failures, patiently
 from fastseg.errors import FastsegError, LabelError, printable
 from fastseg.types import IGNORE_INDEX
 
@@ -164,14 +164,15 @@ def training_loader(
     sampler: StreamSampler,
     workers: int,
     pin_memory: bool,
-    give_up: Callable[[], Exception | None] = lambda: None,
+    give_up: Callable[[float], Exception | None] = lambda _: None,
     timeout_seconds: float = 600,
 ) -> Iterator[Batch]:
     """Batches of the sampler's micro-batches, in order. Nothing is drawn from torch's global random state.
 
     Raises what the data set raises (DataError for a bad sample), as it is, also where another process loads;
     LoadingError for a loading process that was killed, or when none gives a batch for `timeout_seconds`, or has the
-    room for one; and what `give_up` returns while it waits for one.
+    room for one; and what `give_up(seconds)` returns, by the seconds that it has
+    waited for one.
     """
     height, width = config.crop
     ahead = batches_ahead(workers, sampler.batch_size * height * width * 4) if workers else None
@@ -187,12 +188,16 @@ def training_loader(
         worker_init_fn=leave_signals_to_the_training,
     )
     others = set(multiprocessing.active_children())
-    batches: Iterator[Batch | FastsegError] = iter(loader)
+    iterator = iter(loader)
     loading = set(multiprocessing.active_children()) - others
+    batches: Iterator[Batch | FastsegError] = iterator
     if workers:
         batches = patiently(batches, loading, give_up=give_up, timeout_seconds=timeout_seconds)
-    with named_failures():
-        for batch in batches:
-            if isinstance(batch, FastsegError):
-                raise batch
-            yield batch
+    try:
+        with named_failures():
+            for batch in batches:
+                if isinstance(batch, FastsegError):
+                    raise batch
+                yield batch
+    finally:
+        end_loading(iterator, loading)

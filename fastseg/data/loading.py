@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import threading
@@ -36,12 +37,13 @@ def batches_ahead(workers: int, batch_bytes: int) -> int:
     if not SHARED_MEMORY.is_dir():
         return AHEAD
     free = shutil.disk_usage(SHARED_MEMORY).free
-    fitting = free // max(1, workers * batch_bytes)
+    here = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)  # processes that train on this machine, and share the room
+    fitting = free // max(1, here * workers * batch_bytes)
     if fitting < 1:
         raise LoadingError(
             f"data.workers={workers} processes that load batches of {batch_bytes / 1e6:.1f} MB need "
-            f"{workers * batch_bytes / 1e6:.1f} MB of shared memory, and {SHARED_MEMORY} has {free / 1e6:.1f} MB free; "
-            f"{REMEDY}"
+            f"{here * workers * batch_bytes / 1e6:.1f} MB of shared memory, and {SHARED_MEMORY} has {free / 1e6:.1f} MB "
+            f"free; {REMEDY}"
         )
     return min(AHEAD, fitting)
 
@@ -50,12 +52,13 @@ def patiently(
     batches: Iterator[T],
     workers: Collection[BaseProcess],
     *,
-    give_up: Callable[[], Exception | None] = lambda: None,
+    give_up: Callable[[float], Exception | None] = lambda _: None,
     timeout_seconds: float = 600,
 ) -> Iterator[T]:
     """The items of a DataLoader's iterator, whose processes are `workers`.
 
-    Raises what `give_up` returns while none is there, and LoadingError when none came for `timeout_seconds`.
+    Raises what `give_up(seconds)` returns, by the seconds that none was there, and LoadingError when none came for
+    `timeout_seconds`.
     """
     lookout = _Lookout(workers, give_up, timeout_seconds)
     lookout.start()
@@ -87,24 +90,24 @@ class _Lookout(threading.Thread):
     """
 
     def __init__(
-        self, workers: Collection[BaseProcess], give_up: Callable[[], Exception | None], timeout_seconds: float
+        self, workers: Collection[BaseProcess], give_up: Callable[[float], Exception | None], timeout_seconds: float
     ) -> None:
         super().__init__(name="fastseg lookout", daemon=True)
         self.verdict: Exception | None = None
         self._workers, self._give_up, self._timeout_seconds = workers, give_up, timeout_seconds
         self._lock, self._ended = threading.Lock(), threading.Event()
-        self._since: float | None = None
+        self._waited: float | None = None
 
     def begin(self) -> None:
         """A wait begins."""
-        self._since = time.monotonic()
+        self._waited = 0.0
 
     def rest(self) -> None:
         """It is over. A verdict counts also when a batch came while it was given; its dead are buried here: for each of
         them torch interrupts this thread with a RuntimeError, which must not hit a save."""
-        while self._since is not None:
+        while self._waited is not None:
             with contextlib.suppress(RuntimeError), self._lock:
-                self._since = None
+                self._waited = None
         deadline = time.monotonic() + BURIAL_SECONDS  # who waits for a dead disk cannot even be killed
         for worker in self._workers if self.verdict is not None else ():
             while worker.exitcode is None and time.monotonic() < deadline:
@@ -114,11 +117,13 @@ class _Lookout(threading.Thread):
     def run(self) -> None:
         while not self._ended.wait(LOOK_SECONDS):
             with self._lock:
-                waited = 0.0 if self._since is None else time.monotonic() - self._since
-                if waited < LOOK_SECONDS:
+                if self._waited is None:
                     continue
-                self.verdict = self._give_up()
-                if self.verdict is None and waited > self._timeout_seconds:
+                self._waited += LOOK_SECONDS  # by looks: a clock goes on while a job is suspended
+                if self._waited <= LOOK_SECONDS:
+                    continue
+                self.verdict = self._give_up(self._waited)
+                if self.verdict is None and self._waited > self._timeout_seconds:
                     self.verdict = LoadingError(
                         f"no process has loaded a batch for {self._timeout_seconds} s (train.timeout): one stands "
                         f"still, on a disk that does not answer or for lack of shared memory{_shared_memory()}; look "
@@ -133,13 +138,23 @@ class _Lookout(threading.Thread):
         self._ended.set()
 
 
+def end_loading(iterator: object, workers: Collection[BaseProcess]) -> None:
+    """End a DataLoader's iterator and its processes now: an error on its way out may hold it, and they are deaf to the
+    signal by which the interpreter would end them."""
+    with contextlib.suppress(RuntimeError):
+        getattr(iterator, "_shutdown_workers", lambda: None)()
+    for worker in workers:
+        if worker.is_alive():
+            worker.kill()
+
+
 @contextmanager
 def named_failures() -> Iterator[None]:
     """Turn torch's word for a loading process that was killed into a LoadingError."""
     try:
         yield
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if "DataLoader worker (pid" not in str(error):  # not "Caught ... in DataLoader worker": a data set's own error
             raise
         raise _killed(str(error).splitlines()[0].rstrip(". ")) from error
 
@@ -175,6 +190,7 @@ def leave_signals_to_the_training(_: int) -> None:
 
     It ends when the training is done with it, and with the training.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+    for name in ("SIGTERM", "SIGINT", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     die_with_parent(signal.SIGKILL)

@@ -35,7 +35,8 @@ def save_checkpoint(folder: Path, iteration: int, table: dict[str, Any]) -> Path
     digest = hashlib.sha256(data).hexdigest()
     manifest = {"file": path.name, "iteration": iteration, "bytes": len(data), "sha256": digest}
     if path.exists() and _damage(path) is None:  # saved before its evaluation and again after
-        manifest["replaces"] = file_sha256(path)
+        with contextlib.suppress(OSError):
+            manifest["replaces"] = file_sha256(path)
     # the manifest first: a crash in between leaves a manifest of nothing or of the file it replaces, never a
     # checkpoint without one
     write_atomically(path.with_suffix(".json"), json.dumps(manifest, indent=1).encode(), error=CheckpointError)
@@ -45,12 +46,13 @@ def save_checkpoint(folder: Path, iteration: int, table: dict[str, Any]) -> Path
     problem = _damage(path)
     if problem:
         raise CheckpointError(f"{path} was written and does not read back: {problem}; older checkpoints are kept")
-    for old in _beyond_those_kept(folder):
+    for old in _beyond_those_kept(path):
         with contextlib.suppress(OSError):  # what cannot go costs room, not the run
             old.unlink(missing_ok=True)
             old.with_suffix(".json").unlink(missing_ok=True)
     for abandoned in folder.glob(".step_*.tmp"):  # of a process that was killed while writing any of them
-        abandoned.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            abandoned.unlink(missing_ok=True)
     failpoint("checkpoints pruned")
     return path
 
@@ -96,9 +98,26 @@ def _all(folder: Path) -> list[Path]:
     return sorted(folder.glob("step_*.pt"))
 
 
-def _beyond_those_kept(folder: Path) -> list[Path]:
-    """Checkpoints older than the newest two that are intact: a damaged one is none to fall back on."""
-    older, intact = _all(folder), 0
+def set_aside(folder: Path, iteration: int) -> list[Path]:
+    """Rename checkpoints of later iterations than the one that a run goes on from: they are of another branch, and a
+    later `--resume auto` would follow it. Returns their new paths; raises CheckpointError where that fails."""
+    moved = []
+    for path in _all(folder):
+        if path.stem > f"step_{iteration:08d}":
+            target = path.with_name(f"set_aside_{path.name}")
+            try:
+                with contextlib.suppress(FileNotFoundError):
+                    path.with_suffix(".json").replace(target.with_suffix(".json"))
+                path.replace(target)
+            except OSError as error:
+                raise CheckpointError(f"{path} cannot be renamed: {error.strerror}; check permissions") from None
+            moved.append(target)
+    return moved
+
+
+def _beyond_those_kept(newest: Path) -> list[Path]:
+    """Of the checkpoints before one that is intact, those beyond the other intact ones that are kept."""
+    older, intact = [path for path in _all(newest.parent) if path.name < newest.name], 1
     while older and intact < KEEP:
         intact += _damage(older.pop()) is None
     return older

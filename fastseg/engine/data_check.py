@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import shlex
 from collections.abc import Mapping
 from typing import cast
@@ -44,7 +43,7 @@ def _require_the_same(procs: Processes, splits: Mapping[str, SegDataset]) -> Non
         return
     for key, dataset in splits.items():
         names = "\n".join(dataset.sample_name(index) for index in range(len(dataset)))
-        own = (len(dataset), hashlib.sha256(os.fsencode(names)).hexdigest())
+        own = (len(dataset), hashlib.sha256(names.encode("utf-8", "surrogatepass")).hexdigest())
         all_found = cast("list[tuple[int, str]]", procs.gather(own))
         for rank, found in enumerate(all_found):
             if found != all_found[0]:

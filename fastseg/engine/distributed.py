@@ -154,9 +154,11 @@ def _stop_with_launcher() -> None:
             try:
                 socket.create_connection(address, timeout=STORE_SECONDS).close()
                 return
-            except OSError:
+            except ConnectionRefusedError:
                 alive = time.monotonic() < deadline
                 time.sleep(0.2)
+            except OSError:  # of a network to another machine: the rendezvous has more patience
+                return
     if not alive:
         raise DistributedError("the launcher died while this worker was starting; start again with --resume auto")
 

@@ -47,12 +47,12 @@ def feed(
     process alone saves at once; among many, which agree on a step before they save, DistributedError after 10 s.
     """
 
-    def give_up() -> Exception | None:
+    def give_up(waited: float) -> Exception | None:
         if procs.world_size == 1 and stop:
             return StoppedWaitingError()
-        if stop.seconds > STOP_SECONDS:
+        if min(waited, stop.seconds) > STOP_SECONDS:
             return DistributedError(
-                f"told to stop by {stop.name} while no batch came for {stop.seconds:.0f} s: rank {procs.rank} cannot "
+                f"told to stop by {stop.name} while no batch came for {waited:.0f} s: rank {procs.rank} cannot "
                 "save with the others; go on from the last checkpoint with --resume auto"
             )
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -45,6 +46,8 @@ class Record:
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=iteration + 1)
         except ImportError:
             pass
+        except OSError as error:
+            self._lost("TensorBoard's curves", error)
 
     def say(self, text: str) -> None:
         """One line for the reader."""
@@ -89,12 +92,15 @@ class Record:
     def _write(self, name: str, iteration: int, values: dict[str, float]) -> None:
         path = self.folder / name
         row = [iteration, *(repr(float(value)) for value in values.values())]  # exact: runs are compared
+        size = 0
         try:
-            is_new = not path.exists()
+            size = path.stat().st_size if path.exists() else 0
             with open(path, "a", newline="") as file:
-                csv.writer(file).writerows([["iteration", *values]] * is_new + [row])
+                csv.writer(file).writerows([["iteration", *values]] * (size == 0) + [row])
         except OSError as error:
             self._lost(str(path), error)
+            with contextlib.suppress(OSError):  # no half row: the next would stand behind it
+                os.truncate(path, size)
         if self._board is not None:
             try:
                 for key, value in values.items():

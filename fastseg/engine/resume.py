@@ -55,11 +55,13 @@ class Progress:
 
 
 @contextlib.contextmanager
-def locked(run_dir: Path, should_stop: Callable[[], bool] = lambda: False) -> Iterator[None]:
+def locked(
+    run_dir: Path, should_stop: Callable[[], bool] = lambda: False, at_most: float = LOCK_SECONDS
+) -> Iterator[None]:
     """Keep other trainings out of `run_dir`, which is made when missing; the kernel unlocks it when we die.
 
     Raises CheckpointError when the folder cannot be written, ConfigError when another process trains there, after
-    waiting a while for one that is about to end, or until `should_stop`.
+    waiting `at_most` some seconds for one that is about to end, or until `should_stop`.
     """
     path = run_dir / "lock"
     try:
@@ -68,7 +70,8 @@ def locked(run_dir: Path, should_stop: Callable[[], bool] = lambda: False) -> It
     except OSError as error:
         raise CheckpointError(f"cannot write {path}: {error.strerror}; choose another run_dir=...") from None
     with file:
-        deadline = time.monotonic() + LOCK_SECONDS
+        patience = min(LOCK_SECONDS, at_most)
+        deadline = time.monotonic() + patience
         said = False
         while try_lock(file) is False:
             other = holder(file)
@@ -77,7 +80,7 @@ def locked(run_dir: Path, should_stop: Callable[[], bool] = lambda: False) -> It
                     f"run_dir {run_dir} is in use by {other}; wait for it, stop it, or choose another run_dir=..."
                 )
             if not said:
-                print(f"run_dir {run_dir} is in use by {other}; waiting {LOCK_SECONDS:.0f} s for it to end", flush=True)
+                print(f"run_dir {run_dir} is in use by {other}; waiting {patience:.0f} s for it to end", flush=True)
                 said = True
             time.sleep(0.2)
         sign(file)

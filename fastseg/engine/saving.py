@@ -29,9 +29,11 @@ class Saver:
         self.folder, self.procs, self.say = folder, procs, say
         self.failures = 0
 
-    def save(self, iteration: int, table: dict[str, Any], *, last: bool = False) -> None:
-        """A checkpoint of the table."""
-        self.attempt(f"[{iteration}] no checkpoint", lambda: save_checkpoint(self.folder, iteration, table), last=last)
+    def save(self, iteration: int, table: dict[str, Any], *, last: bool = False) -> bool:
+        """Whether there is a checkpoint of the table now."""
+        return self.attempt(
+            f"[{iteration}] no checkpoint", lambda: save_checkpoint(self.folder, iteration, table), last=last
+        )
 
     def attempt(self, loss: str, write: Callable[[], object], *, last: bool = False) -> bool:
         """Whether the main process could `write`; if not, it says what was lost."""

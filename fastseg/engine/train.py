@@ -18,7 +18,7 @@ from fastseg.data.cache import disk_cached
 from fastseg.data.dataset import CachedDataset
 from fastseg.data.loading import StoppedWaitingError, named_failures
 from fastseg.engine import build, init_from, training_data
-from fastseg.engine.checkpoint import load_checkpoint
+from fastseg.engine.checkpoint import load_checkpoint, set_aside
 from fastseg.engine.data_check import check_samples
 from fastseg.engine.distributed import Processes, StopFlag, processes
 from fastseg.engine.dry_run import STEPS
@@ -127,7 +127,7 @@ def train(
         run_dir, state = Path(config.run_dir), Progress()
         folder, checkpoint = run_dir / "checkpoints", None
         if procs.is_main:
-            held.enter_context(locked(run_dir, lambda: bool(stop)))
+            held.enter_context(locked(run_dir, lambda: bool(stop), config.train.timeout / 2))
             checkpoint = resolve_resume("auto" if is_restarted(run_dir) else resume, folder)
         checkpoint = procs.from_main(checkpoint)  # one choice: another run may have been saving until now
         begun_with = init_from.begin(config, model, info.dataset, procs) if checkpoint is None else ""
@@ -148,6 +148,8 @@ def train(
         if procs.is_main:
             prepare_run_dir(run_dir, config)
             check_room(run_dir, model, config.optim.name, average=average is not None)
+            if checkpoint is not None:
+                notes += [f"of another branch, set aside: {path}" for path in set_aside(folder, state.iteration)]
         # each process its own stream of dropout, each run its own streams
         own_seed = config.train.seed * 1_000_003 + procs.rank
         torch.manual_seed(own_seed)
@@ -242,8 +244,8 @@ def train(
                 told_to_stop = True
                 break
             except FastsegError:
-                if procs.world_size == 1 and state.iteration:  # several would have to agree, and one has no batch
-                    saver.save(state.iteration, table_now())
+                alone = procs.world_size == 1  # several would have to agree, and one has no batch
+                if alone and state.iteration and saver.save(state.iteration, table_now()):
                     record.say(f"[{state.iteration}/{total}] saved; once it is mended, go on with --resume auto")
                 raise
             failpoint("batch loaded")

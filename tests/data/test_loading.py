@@ -29,7 +29,7 @@ def start(seconds: float = 600, told: list[Exception] | None = None, dataset: An
     sampler = StreamSampler(4, batch_size=2, rank=0, world_size=1, seed=0, start=0, stop=200)
     return training_loader(
         dataset or Numbered(4), AugmentConfig(crop=(8, 10)), input_scale=1.0, seed=0, sampler=sampler, workers=1,
-        pin_memory=False, give_up=lambda: told[0] if told else None, timeout_seconds=seconds,
+        pin_memory=False, give_up=lambda _: told[0] if told else None, timeout_seconds=seconds,
     )  # fmt: skip
 
 
@@ -106,6 +106,54 @@ def test_who_is_told_to_stop_waits_no_longer() -> None:
         for _ in batches:
             pass
     assert not is_running(pid)
+
+
+class Broken(Numbered):
+    """A data set with a mistake of its own in it."""
+
+    def load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        raise RuntimeError("shapes differ")
+
+
+def test_a_data_sets_own_error_is_not_taken_for_a_killed_process() -> None:
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        next(start(dataset=Broken(4)))
+
+
+FAILING = """
+import sys
+from fastseg.config import AugmentConfig
+from fastseg.data.loader import StreamSampler, training_loader
+from fastseg.errors import DataError
+from toys import Numbered
+import multiprocessing, os, signal
+
+class Torn(Numbered):
+    def load(self, index):
+        if sys.argv[1] == "torn" and index == 2:
+            raise DataError("torn")
+        return super().load(index)
+
+def main():
+    sampler = StreamSampler(4, batch_size=2, rank=0, world_size=1, seed=0, start=0, stop=200)
+    batches = training_loader(Torn(4), AugmentConfig(crop=(8, 10)), input_scale=1.0, seed=0, sampler=sampler, workers=2,
+                              pin_memory=False)
+    for _ in batches:
+        if sys.argv[1] == "killed":
+            os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+
+main()
+"""
+
+
+@pytest.mark.parametrize("how", ["torn", "killed"])
+def test_after_an_error_the_interpreter_ends(how: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", FAILING, how], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert {"torn": "DataError: torn", "killed": "LoadingError"}[how] in done.stderr
 
 
 TRAINING = """

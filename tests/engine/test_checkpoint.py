@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from fastseg.engine import checkpoint
-from fastseg.engine.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
+from fastseg.engine.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint, set_aside
 from fastseg.errors import CheckpointError, FastsegError, MissingFileError
 
 
@@ -198,6 +198,14 @@ def test_damage_is_not_taken_for_what_is_replaced(tmp_path: Path) -> None:
     path.write_bytes(b"junk")
     assert killed_at("replace:2", lambda: save(tmp_path, 2)) == -signal.SIGKILL
     assert found(tmp_path) == 1
+
+
+def test_a_save_never_deletes_itself_or_what_is_newer(tmp_path: Path) -> None:
+    save(tmp_path, 200, 300, 100, 150)
+    assert sorted(path.stem for path in tmp_path.glob("*.pt")) == [f"step_00000{n}" for n in (100, 150, 200, 300)]
+    assert [path.name for path in set_aside(tmp_path, 150)] == [f"set_aside_step_00000{n}.pt" for n in (200, 300)]
+    assert found(tmp_path) == 150
+    assert load_checkpoint(tmp_path / "set_aside_step_00000300.pt")["iteration"] == 300
 
 
 def test_a_damaged_one_is_not_among_the_two_that_are_kept(tmp_path: Path) -> None:

@@ -412,3 +412,16 @@ def test_a_folder_that_nobody_described_is_sent_to_inspect(tmp_path: Path) -> No
     message = r"tiny\.yaml: data: data set 'folder': missing .*'splits'; it takes root, .*`fastseg data inspect photos`"
     with pytest.raises(ConfigError, match=message):
         train(config)
+
+
+def test_a_run_that_goes_on_from_before_its_newest_checkpoint_sets_that_aside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = short_config(tmp_path / "run")
+    config.train.checkpoint_every = 1
+    train(config)
+    folder = tmp_path / "run/checkpoints"
+    train(config, resume=str(folder / "step_00000003.pt"))
+    assert "of another branch, set aside: " in capsys.readouterr().out
+    names = [path.name for path in sorted(folder.glob("*.pt"))]
+    assert names == ["set_aside_step_00000004.pt", "step_00000003.pt", "step_00000004.pt"]

@@ -9,6 +9,13 @@ READER_TESTS = "tests/data/test_readers.py::"
 
 LOADING = [
     Guard(
+        "loading: processes end with an error",
+        "fastseg/data/loader.py",
+        "        end_loading(iterator, loading)\n",
+        "        pass\n",
+        ("tests/data/test_loading.py::test_after_an_error_the_interpreter_ends",),
+    ),
+    Guard(
         "loading: room in shared memory",
         "fastseg/data/loading.py",
         "    if fitting < 1:\n",
@@ -25,7 +32,7 @@ LOADING = [
     Guard(
         "loading: a run that is told to stop waits no longer",
         "fastseg/data/loading.py",
-        "                self.verdict = self._give_up()\n",
+        "                self.verdict = self._give_up(self._waited)\n",
         "                self.verdict = None\n",
         ("tests/engine/test_train_signals.py::test_a_signal_saves_while_no_batch_comes",),
     ),

@@ -9,6 +9,8 @@ SAVING_TESTS = "tests/engine/test_saving.py::"
 WEIGHTS = "tests/weights/test_files.py::"
 JOURNAL_TESTS = "tests/test_journal.py::"
 
+TRAIN = "tests/engine/test_train.py::"
+
 FILES = [
     Guard(
         "files: written beside and renamed",
@@ -55,6 +57,13 @@ FILES = [
 ]
 
 CHECKPOINTS = [
+    Guard(
+        "checkpoints: another branch is set aside",
+        "fastseg/engine/train.py",
+        "for path in set_aside(folder, state.iteration)]",
+        "for path in ()]",
+        (TRAIN + "test_a_run_that_goes_on_from_before_its_newest_checkpoint_sets_that_aside",),
+    ),
     Guard(
         "checkpoints: SHA-256",
         "fastseg/engine/checkpoint.py",
@@ -180,7 +189,7 @@ SAVING = [
     Guard(
         "saving: steps before a bad image",
         "fastseg/engine/train.py",
-        "                if procs.world_size == 1 and state.iteration:",
+        "                if alone and state.iteration and saver.save(state.iteration, table_now()):",
         "                if False:",
         ("tests/engine/test_train_signals.py::test_what_cannot_be_loaded_costs_no_step",),
     ),

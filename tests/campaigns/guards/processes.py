@@ -79,14 +79,14 @@ PROCESSES = [
     Guard(
         "processes: a signal reaches no loading process",
         "fastseg/data/loading.py",
-        "        signal.signal(number, signal.SIG_IGN)\n",
-        "        pass\n",
+        "            signal.signal(getattr(signal, name), signal.SIG_IGN)\n",
+        "            pass\n",
         (SIGNALS + "test_a_signal_to_the_loading_processes_too_costs_no_step",),
     ),
     Guard(
         "processes: workers end with their launcher",
         "fastseg/parent.py",
-        "    ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, number)\n",
+        "    _C.prctl(pr_set_pdeathsig, number)\n",
         "",
         (DISTRIBUTED + "test_workers_end_with_their_launcher",),
     ),

@@ -42,8 +42,8 @@ def batches_ahead(workers: int, batch_bytes: int) -> int:
     if fitting < 1:
         raise LoadingError(
             f"data.workers={workers} processes that load batches of {batch_bytes / 1e6:.1f} MB need "
-            f"{here * workers * batch_bytes / 1e6:.1f} MB of shared memory, and {SHARED_MEMORY} has {free / 1e6:.1f} MB "
-            f"free; {REMEDY}"
+            f"{here * workers * batch_bytes / 1e6:.1f} MB of shared memory, and {SHARED_MEMORY} has "
+            f"{free / 1e6:.1f} MB free; {REMEDY}"
         )
     return min(AHEAD, fitting)
 

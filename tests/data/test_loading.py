@@ -17,7 +17,7 @@ import pytest
 
 from fastseg.config import AugmentConfig
 from fastseg.data.loader import Batch, StreamSampler, training_loader
-from fastseg.data.loading import StoppedWaitingError, batches_ahead
+from fastseg.data.loading import StoppedWaitingError, batches_ahead, named_failures, patiently
 from fastseg.errors import LoadingError
 from jobs import is_running
 from toys import Numbered
@@ -71,6 +71,31 @@ def test_a_process_that_was_killed_is_named_with_its_remedy() -> None:
             pass
 
 
+def test_torchs_word_for_a_killed_process_is_translated_wherever_it_interrupts() -> None:
+    message = r"was killed \(DataLoader worker \(pid 7\) is killed by signal: Killed\)"
+    with pytest.raises(LoadingError, match=message), named_failures():
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+
+def test_a_connection_that_a_killed_process_leaves_is_translated_too() -> None:
+    dead = multiprocessing.get_context("fork").Process(target=_killed)
+    dead.start()
+    dead.join()
+
+    def reset() -> Iterator[int]:
+        raise ConnectionResetError(104, "Connection reset by peer")
+        yield 0
+
+    with pytest.raises(LoadingError, match=rf"was killed \(process {dead.pid}: SIGKILL\)"):
+        next(patiently(reset(), [dead]))
+    with pytest.raises(ConnectionResetError):
+        next(patiently(reset(), []))
+
+
+def _killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def test_a_process_that_stands_still_ends_the_wait_in_time() -> None:
     batches = start(seconds=2)
     next(batches)
@@ -96,6 +121,7 @@ def test_waiting_loses_no_batch() -> None:
     assert [next(slow).names for _ in range(3)] == [next(quick).names for _ in range(3)]
 
 
+@pytest.mark.timeout(30)
 def test_who_is_told_to_stop_waits_no_longer() -> None:
     told: list[Exception] = []
     batches = start(told=told)

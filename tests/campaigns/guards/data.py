@@ -27,14 +27,14 @@ LOADING = [
         "fastseg/data/loading.py",
         "                raise _death(workers) or problem\n",
         "                raise problem\n",
-        ("tests/data/test_loading.py::test_a_process_that_was_killed_is_named_with_its_remedy",),
+        ("tests/data/test_loading.py::test_a_connection_that_a_killed_process_leaves_is_translated_too",),
     ),
     Guard(
         "loading: a run that is told to stop waits no longer",
         "fastseg/data/loading.py",
         "                self.verdict = self._give_up(self._waited)\n",
         "                self.verdict = None\n",
-        ("tests/engine/test_train_signals.py::test_a_signal_saves_while_no_batch_comes",),
+        ("tests/data/test_loading.py::test_who_is_told_to_stop_waits_no_longer",),
     ),
     Guard(
         "loading: processes end with a training that is killed",

@@ -7,6 +7,7 @@ text, sparse arrays and complex numbers beside the wanted variable are passed ov
 
 from __future__ import annotations
 
+import itertools
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -163,7 +164,10 @@ def _elements(data: bytes, order: str) -> Iterator[_Element]:
 
 def _head(parts: Iterator[_Element], order: str) -> tuple[int, tuple[int, ...], str]:
     """Flags with the class in the lowest byte, shape and name of a matrix, whose numbers are the next part."""
-    flags, dimensions, name = next(parts), next(parts), next(parts)
+    head = list(itertools.islice(parts, 3))
+    if len(head) < 3:
+        raise ValueError(f"{len(head)} of the 3 parts that say what a matrix is")
+    flags, dimensions, name = head
     shape = struct.unpack(f"{order}{len(dimensions.data) // 4}i", dimensions.data)
     if any(size < 0 for size in shape):
         raise ValueError(f"a matrix of {shape}")

@@ -91,10 +91,7 @@ def read_weights(path: str | Path) -> Weights:
             raise MissingFileError(f"folder {path} holds no weights; expected {' or '.join(names)} (a finished run)")
         path = found[0]
     if not path.is_file():
-        raise MissingFileError(
-            f"weights file {path} does not exist; give a .safetensors or .pt file, the folder of a finished run, or a "
-            "name that `fastseg models` lists"
-        )
+        raise MissingFileError(f"weights file {path} does not exist")
     digest = file_sha256(path)
     if path.suffix in (".pt", ".pth"):
         return _read_checkpoint(path, digest)

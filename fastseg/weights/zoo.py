@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from fastseg.errors import CheckpointError, ConfigError, UnknownNameError, suggest
+from fastseg.errors import CheckpointError, ConfigError, MissingFileError, UnknownNameError, suggest
 from fastseg.models import MODELS
 from fastseg.types import SegModel, WeightsInfo
 from fastseg.weights.espnet import read_espnet
@@ -126,6 +126,11 @@ def _load(
     expected_sha256: str = "",
 ) -> SegModel:
     given = given or {}
+    if not path.exists():
+        raise MissingFileError(
+            f"weights file {path} does not exist; give a .safetensors or .pt file, the folder of a finished run, or a "
+            "name that `fastseg models` lists"
+        )
     state, info = _reader(weights_format)(path)
     if expected_model not in (None, info.model):
         raise CheckpointError(

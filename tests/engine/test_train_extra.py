@@ -32,8 +32,9 @@ from workers import TwoProcesses, column, short_config
 pytestmark = pytest.mark.usefixtures("light_runs", "registered")
 
 
-def other(split: str, classes: str = "own", count: int = 2) -> SegDataset:
-    """Road scenes of other seeds; their classes are called otherwise, unless the road scenes' are asked for."""
+def other(split: str, classes: str = "own", count: int = 2, root: str = "") -> SegDataset:
+    """Road scenes of other seeds, wherever they are said to be; their classes are called otherwise, unless the road
+    scenes' are asked for."""
     scenes = road_scenes(split, count=count, height=32, width=64, seed=5)
     names = tuple(name.upper() for name in ROAD_SCENES.class_names)  # one class all the same
     if classes == "own":

@@ -126,12 +126,13 @@ def _load(
     expected_sha256: str = "",
 ) -> SegModel:
     given = given or {}
+    read = _reader(weights_format)
     if not path.exists():
         raise MissingFileError(
             f"weights file {path} does not exist; give a .safetensors or .pt file, the folder of a finished run, or a "
             "name that `fastseg models` lists"
         )
-    state, info = _reader(weights_format)(path)
+    state, info = read(path)
     if expected_model not in (None, info.model):
         raise CheckpointError(
             f"{path} holds weights of {info.model!r}, not of {expected_model!r}; leave "
